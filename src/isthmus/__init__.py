@@ -1,0 +1,1 @@
+"""Container networks on Linux: declared, planned, applied, repaired, explained."""

@@ -1,0 +1,1 @@
+"""Speech: the declared file to nouns."""

@@ -1,0 +1,1 @@
+"""Hands: the only code that changes the host."""

@@ -1,0 +1,105 @@
+"""What an operator wishes, before anything is chosen for them: the nouns of a file and of a command.
+
+A verb of the engine takes these; choosing (addresses, names, MACs, ports) turns them into the rows of
+model/network.py. None means: choose for me.
+"""
+
+from __future__ import annotations
+
+from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isthmus.model.network import Uplink
+
+__all__ = [
+    "AttachmentWish",
+    "Declaration",
+    "LinkEndWish",
+    "LinkWish",
+    "NamespaceWish",
+    "NetworkWish",
+    "PublishWish",
+]
+
+
+class NetworkWish(Value):
+    """A network to be. `subnets` empty: one of each family from the pools.
+
+    `gateways` None: the first address of each subnet; empty: a bridge without an address.
+    `bridge`: the name of an existing bridge to adopt; None: one of ours. `mtu` None: that of the link
+    with the default route.
+    """
+
+    name: str
+    subnets: tuple[Prefix, ...] = ()
+    gateways: tuple[Address, ...] | None = None
+    bridge: str | None = None
+    uplink: Uplink = "nat"
+    snat: tuple[Address, ...] = ()
+    isolate_ports: bool = False
+    allow: frozenset[str] = frozenset()
+    mtu: int | None = None
+    allow_overlap: bool = False
+
+
+class PublishWish(Value):
+    """Ports to publish. `host_port` None: the next free one (then `count` is 1).
+
+    `host` None: all addresses; `allow_nonlocal`: `host` need not be an address of the host.
+    """
+
+    port: int
+    protocol: str = "tcp"
+    host: Address | None = None
+    host_port: int | None = None
+    count: int = 1
+    network: str | None = None
+    allow_nonlocal: bool = False
+
+
+class AttachmentWish(Value):
+    """A port to be on a network. `default_route` True: takes the default route; False: never; None: if first."""
+
+    network: str
+    ips: tuple[Address, ...] = ()
+    mac: Mac | None = None
+    ifname: str | None = None
+    default_route: bool | None = None
+
+
+class NamespaceWish(Value):
+    """A named namespace to be, with its attachments in order, its publishes and its command (None: none)."""
+
+    name: str
+    attachments: tuple[AttachmentWish, ...] = ()
+    publishes: tuple[PublishWish, ...] = ()
+    command: tuple[str, ...] | None = None
+
+
+class LinkEndWish(Value):
+    """One end of a direct link: a target (name, path, pid), addresses with prefix lengths, a name inside."""
+
+    namespace: str
+    addresses: tuple[tuple[Address, int], ...] = ()
+    ifname: str | None = None
+    mac: Mac | None = None
+
+
+class LinkWish(Value):
+    """A veth pair to be between two namespaces."""
+
+    a: LinkEndWish
+    b: LinkEndWish
+    mtu: int | None = None
+
+
+class Declaration(Value):
+    """A declared file: everything that should exist under its name."""
+
+    name: str
+    networks: tuple[NetworkWish, ...] = ()
+    namespaces: tuple[NamespaceWish, ...] = ()
+    links: tuple[LinkWish, ...] = ()
+    source: str = ""

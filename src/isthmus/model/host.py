@@ -1,0 +1,182 @@
+"""What exists on a host: one frozen value for each object of the kernel, and its key.
+
+A `HostState` is a dict from key to object. Two objects with one key are the same thing in two
+conditions; the planner makes a `Change` of them. A namespace is named by the id of the record;
+HOST is the host's own.
+"""
+
+from __future__ import annotations
+
+from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    Key = tuple[object, ...]
+    HostState = dict[Key, "HostObject"]
+
+__all__ = [
+    "HOST",
+    "LIVE_GROUP",
+    "TRASH_GROUP",
+    "Bridge",
+    "Element",
+    "File",
+    "HostObject",
+    "HostState",
+    "Key",
+    "LinkAddress",
+    "NamedNetns",
+    "Process",
+    "Route",
+    "Ruleset",
+    "Sysctl",
+    "Veth",
+]
+
+HOST: Final = ""
+# IFLA_GROUP of our links: "isth" in ASCII, and one that marks links that wait for deletion.
+LIVE_GROUP: Final = 0x69737468
+TRASH_GROUP: Final = 0x69737469
+
+if not TYPE_CHECKING:
+    Key = tuple
+    HostState = dict
+
+
+class NamedNetns(Value):
+    """A namespace under /run/netns that we made, its `lo` up."""
+
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return ("netns", self.name)
+
+
+class File(Value):
+    """A file of ours, whole; `text` is its content."""
+
+    path: str
+    text: str
+
+    @property
+    def key(self) -> Key:
+        return ("file", self.path)
+
+
+class Ruleset(Value):
+    """The static table `inet isthmus`, loaded from planner/ruleset.nft; `version` is a hash of its text."""
+
+    version: str
+
+    @property
+    def key(self) -> Key:
+        return ("ruleset",)
+
+
+class Sysctl(Value):
+    """A value under /proc/sys; `name` in slash form. `borrowed`: the object it hangs on is not ours."""
+
+    name: str
+    value: str
+    borrowed: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("sysctl", self.name)
+
+
+class Bridge(Value):
+    """A bridge of ours on the host: MAC and MTU pinned, STP off, no link-local address, up."""
+
+    name: str
+    mac: Mac
+    mtu: int
+    alias: str
+
+    @property
+    def key(self) -> Key:
+        return ("bridge", self.name)
+
+
+class Veth(Value):
+    """A veth pair: the near end in `netns`, the far (peer) end in `peer_netns`; both up.
+
+    On an attachment the near end is the host's, a port of bridge `master`. `mac` None: the kernel's choice.
+    """
+
+    netns: str
+    name: str
+    mac: Mac | None
+    mtu: int
+    alias: str
+    peer_netns: str
+    peer_name: str
+    peer_mac: Mac
+    master: str | None = None
+    hairpin: bool = False
+    isolated: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("veth", self.netns, self.name)
+
+
+class LinkAddress(Value):
+    """An address on a link, usable at once (no duplicate-address detection)."""
+
+    netns: str
+    ifname: str
+    address: Address
+    length: int
+
+    @property
+    def key(self) -> Key:
+        return ("address", self.netns, self.ifname, self.address)
+
+
+class Route(Value):
+    """A unicast route of table main; `prefix` of length 0 is the default route."""
+
+    netns: str
+    prefix: Prefix
+    via: Address
+    ifname: str
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.netns, self.prefix)
+
+
+class Element(Value):
+    """An element of a set or map of table `inet isthmus`.
+
+    `name` is the set's (its types are in model/ruleset.py). `parts` and `data` hold one Python value for
+    each type: str for ifname, Address for an address, Prefix for one in an interval set, int for a
+    protocol number or port (host order). `data` is empty for a set.
+    """
+
+    name: str
+    parts: tuple[str | int | Address | Prefix, ...]
+    data: tuple[int | Address, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return ("element", self.name, self.parts)
+
+
+class Process(Value):
+    """A supervised command in a namespace."""
+
+    netns: str
+    argv: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        return ("process", self.netns)
+
+
+HostObject = NamedNetns | File | Ruleset | Sysctl | Bridge | Veth | LinkAddress | Route | Element | Process

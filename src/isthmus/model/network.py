@@ -1,0 +1,256 @@
+"""What an operator declares: networks, namespaces, attachments, publishes, direct links.
+
+These are the rows of the record. `owner` is the name of the declaration (a file) that a row belongs to;
+the empty string means that a command made it. A namespace is named by an `id`: its name under
+/run/netns, or `netns-COOKIE` for one that has none.
+"""
+
+from __future__ import annotations
+
+from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Literal
+
+    Uplink = Literal["nat", "routed", "none"]
+
+__all__ = [
+    "ALL_RECORDS",
+    "NAT",
+    "NONE",
+    "ROUTED",
+    "Attachment",
+    "Borrowed",
+    "Command",
+    "DirectLink",
+    "LinkEnd",
+    "Namespace",
+    "Network",
+    "Publish",
+    "Record",
+    "Row",
+    "Subnet",
+]
+
+NAT: Final = "nat"
+ROUTED: Final = "routed"
+NONE: Final = "none"
+
+
+class Subnet(Value):
+    """A prefix of a network, and the gateway address that its bridge carries there (None: no address)."""
+
+    prefix: Prefix
+    gateway: Address | None
+
+
+class Network(Value):
+    """A switch for namespaces: a bridge, its subnets, and its way out.
+
+    `adopted`: the bridge is somebody else's, we add ports (and a gateway address) only.
+    `mtu` is in bytes, chosen when the network was made. `snat` holds at most one address a family;
+    a family without one is masqueraded. `allow` names networks that this one may talk with; a pair is
+    open when either side allows it. `sequence` is the order of making.
+    """
+
+    name: str
+    bridge: str
+    mac: Mac | None
+    subnets: tuple[Subnet, ...]
+    uplink: Uplink = "nat"
+    adopted: bool = False
+    snat: tuple[Address, ...] = ()
+    isolate_ports: bool = False
+    allow: frozenset[str] = frozenset()
+    mtu: int = 1500
+    sequence: int = 0
+    owner: str = ""
+
+    @property
+    def has_exit(self) -> bool:
+        """Whether its members get a default route."""
+        return self.uplink != "none"
+
+    def subnet(self, family: int) -> Subnet | None:
+        """Return its subnet of that family, if it has one."""
+        for subnet in self.subnets:
+            if subnet.prefix.family == family:
+                return subnet
+        return None
+
+
+class Namespace(Value):
+    """A network namespace that we made or attached something to.
+
+    `cookie` is SO_NETNS_COOKIE, 0 while a declared one is not made yet; `path` is where it was found
+    (a hint: the cookie decides); `made` tells whether it is ours to remove.
+    """
+
+    id: str
+    path: str
+    cookie: int = 0
+    made: bool = False
+    owner: str = ""
+
+
+class Attachment(Value):
+    """A namespace's port on a network: one veth pair.
+
+    `host_ifname` is the host's end. `addresses` has at most one a family. `priority` orders claims on the
+    default route, lowest first (the sequence of attaching; `--default-route` takes one below all others);
+    None: never takes it.
+    """
+
+    id: str
+    network: str
+    namespace: str
+    ifname: str
+    host_ifname: str
+    mac: Mac
+    addresses: tuple[Address, ...]
+    priority: int | None
+    sequence: int
+    owner: str = ""
+
+    def address(self, family: int) -> Address | None:
+        """Return its address of that family, if it has one."""
+        for address in self.addresses:
+            if address.family == family:
+                return address
+        return None
+
+
+class Publish(Value):
+    """Host ports that lead to a namespace: `count` ports from `host_port` on, to as many from `port` on.
+
+    `host` None: every address of the host, in each family that the target has. `network` None: the
+    attachment that has the default route of the family. `protocol` is 'tcp', 'udp' or 'sctp'.
+    """
+
+    namespace: str
+    host: Address | None
+    host_port: int
+    port: int
+    protocol: str
+    count: int = 1
+    network: str | None = None
+    owner: str = ""
+
+    @property
+    def id(self) -> str:
+        """What an operator would write: [HOSTIP:]HOSTPORT[-LAST]/PROTO; one of that id exists at most."""
+        host = "" if self.host is None else f"[{self.host}]:" if self.host.family == 6 else f"{self.host}:"
+        return f"{host}{_ports(self.host_port, self.count)}/{self.protocol}"
+
+    @property
+    def spec(self) -> str:
+        """The whole of it: [HOSTIP:]HOSTPORT:PORT/PROTO."""
+        head, _, protocol = self.id.rpartition("/")
+        return f"{head}:{_ports(self.port, self.count)}/{protocol}"
+
+    def overlaps(self, other: Publish) -> bool:
+        """Whether both claim one port of one host address."""
+        return (
+            self.protocol == other.protocol
+            and (self.host is None or other.host is None or self.host == other.host)
+            and self.host_port < other.host_port + other.count
+            and other.host_port < self.host_port + self.count
+        )
+
+
+def _ports(first: int, count: int) -> str:
+    return str(first) if count == 1 else f"{first}-{first + count - 1}"
+
+
+class LinkEnd(Value):
+    """One end of a direct link: the namespace's id, the name inside, an address with its prefix length."""
+
+    namespace: str
+    ifname: str
+    mac: Mac
+    addresses: tuple[tuple[Address, int], ...]
+
+
+class DirectLink(Value):
+    """A veth pair between two namespaces, without a bridge."""
+
+    id: str
+    a: LinkEnd
+    b: LinkEnd
+    mtu: int = 1500
+    owner: str = ""
+
+
+class Command(Value):
+    """A supervised process of a namespace: one a namespace. `pid` is the supervisor's, 0 while not started."""
+
+    namespace: str
+    argv: tuple[str, ...]
+    owner: str = ""
+
+    @property
+    def id(self) -> str:
+        """The namespace's id: it has one command at most."""
+        return self.namespace
+
+
+class Borrowed(Value):
+    """A value that we changed on something that is not ours: `before` us, and the one we `gave`.
+
+    `name` is a sysctl in slash form (`net/ipv4/conf/eth0/forwarding`).
+    """
+
+    name: str
+    before: str
+    gave: str
+
+
+Row = Network | Namespace | Attachment | Publish | DirectLink | Command | Borrowed
+
+
+class Record(Value):
+    """What was asked for, in memory: each kind of row by its key.
+
+    A record may be a slice: all networks, but only some namespaces and what hangs on them. Then
+    `loopback_elsewhere` names the networks of which a namespace outside the slice needs 127.0.0.1 to
+    be translated, and `published_elsewhere` those of which one outside has any publish.
+    The dicts are never changed in place; `with_rows` copies.
+    """
+
+    networks: dict[str, Network]
+    namespaces: dict[str, Namespace]
+    attachments: dict[str, Attachment]
+    publishes: dict[str, Publish]
+    links: dict[str, DirectLink]
+    commands: dict[str, Command]
+    borrowed: dict[str, Borrowed]
+    loopback_elsewhere: frozenset[str] = frozenset()
+    published_elsewhere: frozenset[str] = frozenset()
+
+    @classmethod
+    def empty(cls) -> Record:
+        """Return the record of a host that nothing was asked of."""
+        return cls(networks={}, namespaces={}, attachments={}, publishes={}, links={}, commands={}, borrowed={})
+
+    def attachments_of(self, namespace: str) -> list[Attachment]:
+        """Return a namespace's attachments in the order of attaching."""
+        found = [one for one in self.attachments.values() if one.namespace == namespace]
+        return sorted(found, key=lambda one: one.sequence)
+
+    def members(self, network: str) -> list[Attachment]:
+        """Return a network's attachments in the order of attaching."""
+        found = [one for one in self.attachments.values() if one.network == network]
+        return sorted(found, key=lambda one: one.sequence)
+
+
+ALL_RECORDS: Final = {
+    "networks": Network,
+    "namespaces": Namespace,
+    "attachments": Attachment,
+    "publishes": Publish,
+    "links": DirectLink,
+    "commands": Command,
+    "borrowed": Borrowed,
+}

@@ -1,0 +1,62 @@
+"""Plans: ordered steps, each with its inverse, and the report of having applied them."""
+
+from __future__ import annotations
+
+from isthmus.model.host import HostObject
+from isthmus.model.value import Value
+
+__all__ = ["Add", "Change", "Plan", "Remove", "Report", "Step"]
+
+
+class Add(Value):
+    """Bring an object into being."""
+
+    item: HostObject
+
+    @property
+    def undo(self) -> Step:
+        return Remove(item=self.item)
+
+
+class Remove(Value):
+    """Take an object away; that it is missing already is success."""
+
+    item: HostObject
+
+    @property
+    def undo(self) -> Step:
+        return Add(item=self.item)
+
+
+class Change(Value):
+    """Bring an object from one condition to another."""
+
+    before: HostObject
+    item: HostObject
+
+    @property
+    def undo(self) -> Step:
+        return Change(before=self.item, item=self.before)
+
+
+Step = Add | Remove | Change
+
+
+class Plan(Value):
+    """Steps in an order that the kernel accepts."""
+
+    steps: tuple[Step, ...] = ()
+
+    def undo(self) -> Plan:
+        """Return the steps that lead back, in reverse."""
+        return Plan(steps=tuple(step.undo for step in reversed(self.steps)))
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+
+class Report(Value):
+    """What a verb did: the plan that was applied, and what the operator should know besides."""
+
+    plan: Plan
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,58 @@
+"""The sets and maps of table `inet isthmus`: their names and types, as planner/ruleset.nft declares them.
+
+Source: planner/ruleset.nft (a test compares the two); type names and widths are nft's, nft(8) DATA TYPES.
+"""
+
+from __future__ import annotations
+
+from isthmus.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = ["PROTOCOLS", "PROTOCOL_NAMES", "SETS", "TABLE", "SetType"]
+
+TABLE: Final = "isthmus"
+# IANA protocol numbers.
+PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
+PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
+
+
+class SetType(Value):
+    """A set's key types, a map's data types (empty: a set), and whether its keys are intervals."""
+
+    key: tuple[str, ...]
+    data: tuple[str, ...] = ()
+    interval: bool = False
+
+
+_IF, _A4, _A6, _PROTO, _PORT = "ifname", "ipv4_addr", "ipv6_addr", "inet_proto", "inet_service"
+
+SETS: Final[dict[str, SetType]] = {
+    "bridges": SetType(key=(_IF,)),
+    "adopted": SetType(key=(_IF,)),
+    "has_exit": SetType(key=(_IF,)),
+    "no_exit": SetType(key=(_IF,)),
+    "routed": SetType(key=(_IF,)),
+    "self": SetType(key=(_IF, _IF)),
+    "pairs": SetType(key=(_IF, _IF)),
+    "gateways4": SetType(key=(_A4,)),
+    "gateways6": SetType(key=(_A6,)),
+    "gateway_of4": SetType(key=(_A4, _IF)),
+    "gateway_of6": SetType(key=(_A6, _IF)),
+    "onlink4": SetType(key=(_IF, _A4), interval=True),
+    "onlink6": SetType(key=(_IF, _A6), interval=True),
+    "closed4": SetType(key=(_A4,), interval=True),
+    "closed6": SetType(key=(_A6,), interval=True),
+    "masq4": SetType(key=(_A4,), interval=True),
+    "masq6": SetType(key=(_A6,), interval=True),
+    "snat4": SetType(key=(_A4,), data=(_A4,), interval=True),
+    "snat6": SetType(key=(_A6,), data=(_A6,), interval=True),
+    "port4": SetType(key=(_A4, _PROTO, _PORT), data=(_A4, _PORT)),
+    "port6": SetType(key=(_A6, _PROTO, _PORT), data=(_A6, _PORT)),
+    "anyport4": SetType(key=(_PROTO, _PORT), data=(_A4, _PORT)),
+    "anyport6": SetType(key=(_PROTO, _PORT), data=(_A6, _PORT)),
+    "open4": SetType(key=(_A4, _PROTO, _PORT)),
+    "open6": SetType(key=(_A6, _PROTO, _PORT)),
+}

@@ -1,0 +1,1 @@
+"""Bytes: the netlink wire format; socket.py alone opens AF_NETLINK."""

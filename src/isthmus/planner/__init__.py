@@ -1,0 +1,1 @@
+"""Thought: pure functions over nouns."""

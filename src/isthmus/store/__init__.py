@@ -1,0 +1,1 @@
+"""Memory: what was asked for, and what the kernel cannot tell."""
