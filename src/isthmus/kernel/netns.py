@@ -1,0 +1,325 @@
+"""Network namespaces: open, tell apart, run inside; make and remove named ones as `ip netns` does.
+
+Finding one by pid or cookie is netns_locate.py's, running a program in one netns_exec.py's.
+Source: iproute2 6.1 ip/ipnetns.c (compared by strace), ioctl_ns(2), linux/sockios.h, asm-generic/socket.h.
+"""
+
+from __future__ import annotations
+
+import _socket
+import _thread
+import errno
+import fcntl
+import os
+import struct
+import sys
+
+from isthmus.errors import InvalidInput, IsthmusError, KernelError, NotFound, NotPermitted, Refused, Unsupported
+from isthmus.kernel.libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, MS_REC, MS_SHARED, mount, setns, umount2, unshare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Final
+
+__all__ = [
+    "RUN",
+    "Inside",
+    "check_name",
+    "cookie",
+    "forget_own",
+    "is_own",
+    "make",
+    "named",
+    "open_netns",
+    "own_cookie",
+    "remove",
+]
+
+RUN: Final = "/run/netns"
+_OWN: Final = "/proc/thread-self/ns/net"
+_NS_GET_NSTYPE: Final = 0xB703
+_SO_NETNS_COOKIE: Final = 71
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 0x1
+_IFREQ: Final = struct.Struct("=16sh22x")
+
+
+class _Home:
+    """The namespace a thread belongs to (`fd`), and the one it is in now; closed when the thread ends."""
+
+    def __init__(self) -> None:
+        self.fd = self.now = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(self.fd)
+        self.device = status.st_dev
+        self.inode = status.st_ino
+
+    def __del__(self, close: object = os.close) -> None:
+        try:
+            close(self.fd)  # type: ignore[operator]
+        except (AttributeError, OSError):
+            pass  # never opened, or closed by a `closerange`
+
+
+class _Local(_thread._local):
+    home: _Home | None = None
+
+
+_local: Final = _Local()
+
+
+def _home() -> _Home:
+    home = _local.home
+    if home is None:
+        home = _local.home = _Home()
+    return home
+
+
+def forget_own() -> None:
+    """Forget which namespace is this thread's own; for a thread that left it for good."""
+    _local.home = None
+
+
+def _error(operation: str, subject: str, error: OSError) -> IsthmusError:
+    """Turn the kernel's refusal into ours."""
+    number = error.errno or 0
+    if number in (errno.EPERM, errno.EACCES):
+        name = errno.errorcode[number]
+        return NotPermitted(f"cannot {operation} {subject}: {name}", hint="run it as root (CAP_SYS_ADMIN is needed)")
+    return KernelError(operation, subject, number)
+
+
+class Inside:
+    """Be in another network namespace for the length of a `with` block; blocks may nest.
+
+    Only the calling thread moves. Sockets opened inside stay there, and so does an open file under
+    /proc/sys/net, which is that of the calling thread; /proc/net is that of the main thread.
+
+    Raises:
+        NotPermitted: the kernel refuses the move.
+    """
+
+    __slots__ = ("_back", "_fd", "_home")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        home = _home()
+        self._home = home
+        self._back = home.now
+        try:
+            setns(self._fd, CLONE_NEWNET)
+        except OSError as error:
+            raise _error("enter", "the network namespace", error) from error
+        home.now = self._fd
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        setns(self._back, CLONE_NEWNET)
+        self._home.now = self._back
+
+
+def open_netns(path: str) -> int:
+    """Open a network namespace by path; the descriptor is close-on-exec.
+
+    Raises:
+        NotFound: nothing is there (a process that ended has no namespace either).
+        InvalidInput: something else than a network namespace is there.
+        NotPermitted: this process may not open it.
+    """
+    try:
+        # Not blocking: the path of a FIFO would keep us here forever.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESRCH):
+            raise NotFound(f"no network namespace at {path}") from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise _error("open network namespace", path, error) from error
+        raise InvalidInput("", path, f"not a network namespace ({error.strerror})") from None
+    except ValueError:
+        raise InvalidInput("", path, "not a path") from None
+    if not _is_netns(fd):
+        os.close(fd)
+        raise InvalidInput("", path, "not a network namespace")
+    return fd
+
+
+def _is_netns(fd: int) -> bool:
+    # The device first: the ioctl's number means something else to other files. The kernel has one nsfs.
+    if os.fstat(fd).st_dev != _home().device:
+        return False
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == CLONE_NEWNET
+    except OSError:
+        return False
+
+
+def is_own(fd: int) -> bool:
+    """Whether fd is open on the namespace that this thread belongs to."""
+    status, home = os.fstat(fd), _home()
+    return status.st_ino == home.inode and status.st_dev == home.device
+
+
+def cookie(fd: int) -> int:
+    """Return the namespace's cookie, which the kernel gives to no other one within a boot.
+
+    Raises:
+        Unsupported: before Linux 5.14.
+    """
+    with Inside(fd):
+        return own_cookie()
+
+
+def own_cookie() -> int:
+    """Return the cookie of the namespace that this thread is in now."""
+    probe = _probe()
+    try:
+        return _cookie(probe)
+    finally:
+        probe.close()
+
+
+def _probe() -> _socket.socket:
+    # A local socket carries the cookie and takes the interface ioctls like any other, and is the cheapest.
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC, 0)
+
+
+def _cookie(probe: _socket.socket) -> int:
+    try:
+        return int.from_bytes(probe.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
+    except OSError as error:
+        if error.errno == errno.ENOPROTOOPT:
+            raise Unsupported(
+                "SO_NETNS_COOKIE", "this kernel cannot tell network namespaces apart: Linux 5.14"
+            ) from None
+        raise
+
+
+def check_name(name: str, field: str = "name") -> None:
+    """Accept what may name a namespace: a file name that no tool takes for an option or a path.
+
+    Raises:
+        InvalidInput: empty, over 255 bytes, `.` or `..`, a `/`, newline or NUL in it, or a leading `-`.
+    """
+    if not 1 <= len(os.fsencode(name)) <= 255:
+        raise InvalidInput(field, name, "a namespace's name has 1 to 255 bytes")
+    if name in (".", "..") or name.startswith("-") or any(bad in name for bad in "/\n\0"):
+        raise InvalidInput(
+            field, name, "a namespace's name is no '.' or '..', has no '/', newline or NUL, no leading '-'"
+        )
+
+
+def make(name: str) -> int:
+    """Make a named network namespace as `ip netns add` does, with `lo` up; return its cookie.
+
+    An empty file of that name which nothing is mounted on (a call was killed there) is taken over.
+
+    Raises:
+        Refused: the name is in use.
+        NotPermitted, KernelError: the kernel's refusal; nothing is left then.
+    """
+    check_name(name)
+    path = f"{RUN}/{name}"
+    home = _home()
+    try:
+        _share_run()
+        _create(name, path)
+        try:
+            try:
+                unshare(CLONE_NEWNET)
+                mount(_OWN, path, "none", MS_BIND)
+                return _raise_lo()
+            finally:
+                setns(home.now, CLONE_NEWNET)
+        except BaseException:
+            _erase(path)
+            raise
+    except OSError as error:
+        raise _error("make network namespace", name, error) from error
+
+
+def _share_run() -> None:
+    """Make /run/netns a mount point whose mounts every mount namespace sees."""
+    try:
+        os.mkdir(RUN, 0o755)
+    except FileExistsError:
+        pass
+    lock = os.open(RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # `ip netns add` takes it too: two at once would mount it twice
+        try:
+            mount("", RUN, "none", MS_SHARED | MS_REC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: not a mount point yet
+                raise
+            mount(RUN, RUN, "none", MS_BIND | MS_REC)
+            mount("", RUN, "none", MS_SHARED | MS_REC)
+    finally:
+        os.close(lock)
+
+
+def _create(name: str, path: str) -> None:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+    except FileExistsError:
+        status = os.lstat(path)
+        if status.st_mode != 0o100000 or status.st_size or status.st_dev == _home().device:
+            raise Refused(f"cannot make network namespace {name}: {path} exists") from None
+
+
+def _raise_lo() -> int:
+    """Set `lo` of this namespace up; return the namespace's cookie."""
+    probe = _probe()
+    try:
+        _, flags = _IFREQ.unpack(fcntl.ioctl(probe, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
+        fcntl.ioctl(probe, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags | _IFF_UP))
+        return _cookie(probe)
+    finally:
+        probe.close()
+
+
+def _erase(path: str) -> None:
+    while True:
+        try:
+            umount2(path, MNT_DETACH)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted, not there: as wished
+                raise
+            break
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def remove(name: str) -> None:
+    """Remove a name from /run/netns; the namespace ends when nothing else holds it. Missing is success.
+
+    Raises:
+        NotPermitted, KernelError: the kernel's refusal.
+    """
+    check_name(name)
+    try:
+        _erase(f"{RUN}/{name}")
+    except OSError as error:
+        raise _error("remove network namespace", name, error) from error
+
+
+def named() -> dict[str, str]:
+    """Return name -> path of the network namespaces under /run/netns, sorted; stale plain files are left out."""
+    try:
+        names = sorted(os.listdir(RUN))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    found = {}
+    for name in names:
+        path = f"{RUN}/{name}"
+        try:
+            os.close(open_netns(path))
+        except (NotFound, InvalidInput, NotPermitted):
+            continue
+        found[name] = path
+    return found
