@@ -1,0 +1,247 @@
+"""What can be said against a wish without asking the kernel or the record: pure, and all of it at once.
+
+Each function returns the objections, none of which stops the search for others. What other declarations
+and the host have to say (a network of theirs, a route that overlaps, a port that is bound) is the engine's.
+A field is named as in the file (`networks.br0.subnets[0]`).
+
+Source: RFC 6890 for the prefixes with a meaning of their own; RFC 8200 section 5 for IPv6's least MTU.
+"""
+
+from __future__ import annotations
+
+from isthmus.declare.clashes import claimed_twice
+from isthmus.declare.words import MTU_MIN_IPV6, is_multicast
+from isthmus.errors import InvalidInput
+from isthmus.model.address import IPV6, Prefix
+from isthmus.model.network import NAT, NONE, ROUTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final
+
+    from isthmus.model.address import Address
+    from isthmus.model.declared import (
+        AttachmentWish,
+        Declaration,
+        LinkWish,
+        NamespaceWish,
+        NetworkWish,
+        PublishWish,
+    )
+
+__all__ = ["declaration", "link", "namespace", "network"]
+
+_SPECIAL: Final = (
+    ("unspecified", "0.0.0.0/8"),
+    ("loopback", "127.0.0.0/8"),
+    ("link-local", "169.254.0.0/16"),
+    ("multicast", "224.0.0.0/4"),
+    ("broadcast", "255.255.255.255/32"),
+    ("unspecified", "::/128"),
+    ("loopback", "::1/128"),
+    ("IPv4-mapped", "::ffff:0:0/96"),
+    ("link-local", "fe80::/10"),
+    ("multicast", "ff00::/8"),
+)
+
+
+def declaration(wish: Declaration) -> list[InvalidInput]:
+    """Return every objection to a declaration."""
+    networks = {one.name: one for one in wish.networks}
+    found = [said for one in wish.networks for said in network(one, f"networks.{one.name}")]
+    for one in wish.namespaces:
+        found += namespace(one, networks, f"namespaces.{one.name}")
+    for index, joined in enumerate(wish.links):
+        found += link(joined, f"links[{index}]")
+    return found + claimed_twice(wish)
+
+
+def network(wish: NetworkWish, field: str = "") -> list[InvalidInput]:
+    """Return every objection to a network by itself; `field` is the place it is declared at."""
+    at = f"{field}." if field else ""
+    found = list(_subnets(wish, f"{at}subnets"))
+    found += _gateways(wish, f"{at}gateway")
+    found += _snat(wish, f"{at}snat")
+    if wish.name in wish.allow:
+        found.append(InvalidInput(f"{at}allow", wish.name, "a network need not be allowed to talk with itself"))
+    has_ipv6 = not wish.subnets or any(prefix.family == IPV6 for prefix in wish.subnets)
+    if wish.mtu is not None and wish.mtu < MTU_MIN_IPV6 and has_ipv6:
+        hint = "" if wish.subnets else "without subnets it gets one of each family; name an IPv4 subnet"
+        found.append(InvalidInput(f"{at}mtu", wish.mtu, f"IPv6 needs at least {MTU_MIN_IPV6} bytes", hint=hint))
+    return found
+
+
+def _subnets(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
+    families: set[int] = set()
+    for index, prefix in enumerate(wish.subnets):
+        at, text = f"{field}[{index}]", str(prefix)
+        if prefix.family in families:
+            why = f"a second IPv{prefix.family} subnet: a network has at most one subnet a family"
+            yield InvalidInput(at, text, why)
+        families.add(prefix.family)
+        special = next((one for one in _SPECIAL if Prefix.parse(one[1]).overlaps(prefix)), None)
+        if prefix.length == 0:
+            yield InvalidInput(at, text, "holds every address: the prefix length of a subnet is at least 1")
+        elif special is not None:
+            yield InvalidInput(at, text, f"has {special[0]} addresses ({special[1]})")
+        elif prefix.hosts.stop - prefix.hosts.start < 2:
+            why = f"has room for 1 host, a subnet needs 2: its prefix length is at most {prefix.bits - 1}"
+            yield InvalidInput(at, text, why)
+
+
+def _gateways(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
+    yield from _one_a_family(wish.gateways or (), field)
+    for index, gateway in enumerate(wish.gateways or ()):
+        at = f"{field}[{index}]"
+        if not wish.subnets:
+            yield InvalidInput(at, str(gateway), "a gateway needs a subnet to lie in", hint="name the subnet too")
+        else:
+            yield from _a_host_of(gateway, wish, at)
+
+
+def _snat(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
+    if wish.snat and wish.uplink != NAT:
+        why = f"only an uplink of kind nat translates, this one is {wish.uplink}"
+        yield InvalidInput(field, ", ".join(map(str, wish.snat)), why)
+    yield from _one_a_family(wish.snat, field)
+    families = {prefix.family for prefix in wish.subnets}
+    for index, address in enumerate(wish.snat):
+        at = f"{field}[{index}]"
+        if address.is_unspecified or address.is_loopback or is_multicast(address):
+            yield InvalidInput(at, str(address), "not a unicast address that packets can leave with")
+        elif families and address.family not in families:
+            yield InvalidInput(at, str(address), f"network {wish.name} has no IPv{address.family} subnet")
+
+
+def _one_a_family(addresses: Iterable[Address], field: str) -> Iterator[InvalidInput]:
+    families: set[int] = set()
+    for index, address in enumerate(addresses):
+        if address.family in families:
+            why = f"a second IPv{address.family} address: at most one a family"
+            yield InvalidInput(f"{field}[{index}]", str(address), why)
+        families.add(address.family)
+
+
+def _a_host_of(address: Address, wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
+    """Object to an address that no host of the network's subnets may have."""
+    subnet = next((prefix for prefix in wish.subnets if address in prefix), None)
+    if subnet is None:
+        subnets = ", ".join(map(str, wish.subnets))
+        yield InvalidInput(field, str(address), f"is outside the subnets of network {wish.name} ({subnets})")
+    elif address.number not in subnet.hosts:
+        kind = "network" if address.number == subnet.number else "broadcast"
+        hosts = f"{subnet.address(subnet.hosts.start)} to {subnet.address(subnet.hosts.stop - 1)}"
+        yield InvalidInput(field, str(address), f"is the {kind} address of {subnet}: hosts are {hosts}")
+
+
+def _gateway_of(wish: NetworkWish, family: int) -> Address | None:
+    """Return the gateway address that the network will have in that family, as far as the wish tells."""
+    if wish.gateways == ():
+        return None
+    for gateway in wish.gateways or ():
+        if gateway.family == family:
+            return gateway
+    for subnet in wish.subnets:
+        if subnet.family == family:
+            return subnet.address(subnet.hosts.start)
+    return None
+
+
+def namespace(wish: NamespaceWish, networks: dict[str, NetworkWish], field: str = "") -> list[InvalidInput]:
+    """Return every objection to a namespace; `networks` are those known, others are the engine's to find."""
+    at = f"{field}." if field else ""
+    found: list[InvalidInput] = []
+    default, seen = "", set[str]()
+    for one in wish.attachments:
+        place = f"{at}networks.{one.network}"
+        if one.network in seen:
+            found.append(InvalidInput(place, one.network, "a namespace is attached to a network once"))
+        seen.add(one.network)
+        found += _attachment(one, networks.get(one.network), place)
+        if one.default_route and default:
+            why = f"only one attachment takes the default route, and {default} does"
+            found.append(InvalidInput(f"{place}.default-route", one.network, why))
+        default = one.network if one.default_route else default
+    for index, published in enumerate(wish.publishes):
+        found += _publish(published, wish, networks, f"{at}publish[{index}]")
+    return found
+
+
+def _attachment(wish: AttachmentWish, known: NetworkWish | None, field: str) -> Iterator[InvalidInput]:
+    yield from _one_a_family(wish.ips, f"{field}.ip")
+    if known is None:
+        return
+    for index, address in enumerate(wish.ips):
+        at = f"{field}.ip[{index}]"
+        if known.subnets:
+            yield from _a_host_of(address, known, at)
+        if address == _gateway_of(known, address.family):
+            yield InvalidInput(at, str(address), f"is the gateway address of network {known.name}")
+    if wish.default_route and known.uplink == NONE:
+        why = f"network {known.name} has no way out (uplink none)"
+        yield InvalidInput(f"{field}.default-route", wish.network, why)
+
+
+def _publish(
+    wish: PublishWish, owner: NamespaceWish, networks: dict[str, NetworkWish], field: str
+) -> Iterator[InvalidInput]:
+    spec = _spec(wish)
+    attached = [one.network for one in owner.attachments]
+    if wish.network is not None and wish.network not in attached:
+        yield InvalidInput(f"{field}.network", wish.network, f"namespace {owner.name} is not on that network")
+        return
+    if not attached:
+        yield InvalidInput(field, spec, f"namespace {owner.name} is on no network")
+        return
+    aims = [networks.get(name) for name in ([wish.network] if wish.network else attached)]
+    families = {prefix.family for one in aims if one is not None for prefix in one.subnets}
+    all_known = all(one is not None and one.subnets for one in aims)
+    if wish.host is not None and all_known and wish.host.family not in families:
+        yield InvalidInput(field, spec, f"namespace {owner.name} has no IPv{wish.host.family} address there")
+    aim = networks.get(wish.network or _default_of(owner, networks))
+    if aim is not None and aim.uplink == ROUTED and wish.host_port not in (None, wish.port):
+        why = f"network {aim.name} is routed, not translated: the host's port must equal the container's"
+        yield InvalidInput(field, spec, why, hint=f"publish {wish.port} there, or use uplink nat")
+
+
+def _default_of(wish: NamespaceWish, networks: dict[str, NetworkWish]) -> str:
+    """Return the network that the namespace's default route will lead to, or nothing."""
+    for one in wish.attachments:
+        if one.default_route:
+            return one.network
+    for one in wish.attachments:
+        known = networks.get(one.network)
+        if one.default_route is None and not (known is not None and known.uplink == NONE):
+            return one.network
+    return ""
+
+
+def _spec(wish: PublishWish) -> str:
+    """Return what a person would write for it."""
+    last = wish.count - 1
+    port = f"{wish.port}-{wish.port + last}" if last else str(wish.port)
+    host = "" if wish.host is None else f"[{wish.host}]:" if wish.host.family == IPV6 else f"{wish.host}:"
+    if wish.host_port is None:
+        return f"{host}{':' if host else ''}{port}/{wish.protocol}"
+    host_port = f"{wish.host_port}-{wish.host_port + last}" if last else str(wish.host_port)
+    return f"{host}{host_port}:{port}/{wish.protocol}"
+
+
+def link(wish: LinkWish, field: str = "") -> list[InvalidInput]:
+    """Return every objection to a direct link by itself."""
+    at = f"{field}." if field else ""
+    found: list[InvalidInput] = []
+    if wish.a.namespace == wish.b.namespace:
+        found.append(InvalidInput(f"{at}ends[1].ns", wish.b.namespace, "a link joins two different namespaces"))
+    seen: set[Address] = set()
+    for index, end in enumerate((wish.a, wish.b)):
+        for place, (address, _) in enumerate(end.addresses):
+            if address in seen:
+                found.append(InvalidInput(f"{at}ends[{index}].ip[{place}]", str(address), "is on this link already"))
+            seen.add(address)
+    if wish.a.mac is not None and wish.a.mac == wish.b.mac:
+        found.append(InvalidInput(f"{at}ends[1].mac", str(wish.b.mac), "is the MAC of the other end"))
+    if wish.mtu is not None and wish.mtu < MTU_MIN_IPV6 and any(address.family == IPV6 for address in seen):
+        found.append(InvalidInput(f"{at}mtu", wish.mtu, f"IPv6 needs at least {MTU_MIN_IPV6} bytes"))
+    return found
