@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import traceback
 from collections.abc import Callable
 from typing import ParamSpec
@@ -17,6 +18,8 @@ import pytest
 from isthmus.kernel import libc, netns
 
 P = ParamSpec("P")
+TIMEOUT_S = 30
+PR_SET_PDEATHSIG = 1
 CLONE_NEWPID = 0x20000000
 MS_PRIVATE = 0x40000
 PASSED, FAILED, SKIPPED = 0, 1, 2
@@ -48,11 +51,14 @@ def _run(body: Callable[[], None], report: int) -> None:
     """Enter the namespaces, run the body as pid 1 of them, and report."""
     code, text = FAILED, ""
     try:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.alarm(TIMEOUT_S)
         libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS | CLONE_NEWPID)
         init = os.fork()
         if init:
             _, status = os.waitpid(init, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         libc.mount("", "/", "none", MS_PRIVATE | libc.MS_REC)
         libc.mount("proc", "/proc", "proc", 0)
         libc.mount("run", "/run", "tmpfs", 0, "mode=755")

@@ -244,7 +244,10 @@ def test_exec_passes_exit_status_and_says_what_cannot_run() -> None:
 def test_exec_gives_back_the_signals_that_python_ignores() -> None:
     netns.make("a")
 
-    assert "SigIgn:\t0000000000000000\n" in execute("a", "cat", "/proc/self/status").stdout
+    ignored = execute("a", "grep", "SigIgn", "/proc/self/status").stdout.split()[1]
+
+    # glibc's posix_spawn, by which the test starts it, leaves its own signals 32 and 33 ignored (2.36).
+    assert int(ignored, 16) & ~0x180000000 == 0
 
 
 @sandboxed
@@ -324,7 +327,8 @@ def test_processes_of_a_namespace_are_listed_and_ended() -> None:
     deaf.stdout.readline()
     found = processes.processes("/run/netns/a")
 
-    assert found == sorted([(polite.pid, "sleep"), (deaf.pid, "sleep")])
+    assert [pid for pid, _ in found] == sorted([polite.pid, deaf.pid])
+    assert {name for _, name in found} <= {"sh", "sleep"}  # `exec` may be on its way
     assert processes.end([pid for pid, _ in found] + [4000000], 0.1) == []
     assert (polite.wait(), deaf.wait()) == (-15, -9)
     assert processes.processes("/run/netns/a") == []
