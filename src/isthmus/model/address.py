@@ -101,7 +101,9 @@ class Prefix(Value):
         """Read `ADDRESS/LENGTH` as an address on a link and the prefix it lies in."""
         head, slash, tail = text.partition("/")
         if not slash:
-            raise InvalidInput(field, text, "lacks a prefix length", hint=f"write {head}/24 or the like")
+            raise InvalidInput(
+                field, text, "lacks a prefix length", hint=f"write {head}/{64 if ':' in head else 24} or the like"
+            )
         address = Address.parse(head, field)
         if not (tail.isascii() and tail.isdigit() and len(tail) <= 3 and int(tail) <= address.bits):
             raise InvalidInput(field, text, f"the prefix length must be 0 to {address.bits}")
@@ -176,7 +178,7 @@ class Mac(Value):
         """
         parts = text.split(":")
         try:
-            packed = bytes(int(part, 16) for part in parts if len(part) == 2 and part.isalnum())
+            packed = bytes(int(part, 16) for part in parts if len(part) == 2 and part.isascii() and part.isalnum())
         except ValueError:
             packed = b""
         if len(parts) != 6 or len(packed) != 6:

@@ -96,6 +96,7 @@ class Bridge(Value):
     mac: Mac
     mtu: int
     alias: str
+    up: bool = True
 
     @property
     def key(self) -> Key:
@@ -119,6 +120,7 @@ class Veth(Value):
     master: str | None = None
     hairpin: bool = False
     isolated: bool = False
+    up: bool = True
 
     @property
     def key(self) -> Key:

@@ -36,8 +36,8 @@ class _ValueType(type):
         cls._fields = fields
         if len(fields) > 1:
             cls._values = property(attrgetter(*fields))
-        elif fields:
-            cls._values = property(lambda self: (getattr(self, fields[0]),))
+        else:
+            cls._values = property(lambda self: tuple(getattr(self, field) for field in fields))
         return cls
 
     if TYPE_CHECKING:
@@ -65,15 +65,18 @@ class Value(metaclass=_ValueType):
             layout = self._layout
             if len(given) != len(layout):
                 given = {**self._defaults, **given}
+                if len(given) > len(layout):
+                    unknown = sorted(given.keys() - set(self._fields))
+                    raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}")
             try:
                 for name, put in layout:
                     put(self, given[name])
             except KeyError:
+                unknown = sorted(given.keys() - set(self._fields))
+                if unknown:
+                    raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}") from None
                 missing = [name for name, _ in layout if name not in given]
                 raise TypeError(f"{type(self).__name__} lacks {', '.join(missing)}") from None
-            if len(given) != len(layout):
-                unknown = sorted(given.keys() - set(self._fields))
-                raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}")
 
         def __setattr__(self, name, value):
             raise AttributeError(f"{type(self).__name__} is frozen: cannot set {name}")

@@ -1,0 +1,397 @@
+"""The one path: desired, dump, diff, write down, apply, settle.
+
+Every verb makes an Edit of the record and calls `change`. A call that died is led to a settled state by the
+same steps (`recover`), and so is a change that the kernel refused half-way.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from isthmus.errors import ApplyError, IsthmusError, Refused
+from isthmus.kernel.access import Access
+from isthmus.kernel.apply import Applier, Commands
+from isthmus.kernel.dump import Dumper
+from isthmus.kernel.facts import HostFacts, default_links, read_facts
+from isthmus.kernel.netns import own_cookie
+from isthmus.kernel.netns_locate import cookie_alive
+from isthmus.kernel.ruleset import fingerprint, generation, ruleset_version
+from isthmus.kernel.sysctl import write_sysctl
+from isthmus.model.host import HOST, HostObject, HostState, LinkAddress, Process, Sysctl
+from isthmus.model.network import Borrowed, Namespace, Record
+from isthmus.model.plan import Change, Plan, Remove, Report
+from isthmus.planner.desired import EVERYTHING, Scope, desired
+from isthmus.planner.diff import diff
+from isthmus.planner.forwarding import Facts
+from isthmus.store.edit import Edit
+from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, entries, forget_host, settle
+from isthmus.store.slices import load_slice, other_publishers
+from isthmus.store.sqlite import Database, Lock, state_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["Host"]
+
+_SLICE_LIMIT = 16  # beyond so many namespaces the whole record is loaded at once
+
+
+class _Commands(Commands):
+    """Commands of this host's record, in its directory."""
+
+    def __init__(self, directory: str, access: Access) -> None:
+        self._directory = directory
+        self._access = access
+
+    def start(self, item: Process) -> None:
+        from isthmus.kernel.process import start
+
+        self._access.fd(item.netns)
+        start(self._directory, item.netns, self._access.path_of(item.netns), item.argv)
+
+    def stop(self, item: Process) -> None:
+        from isthmus.kernel.process import stop
+
+        stop(self._directory, item.netns, 10.0)
+
+
+class Host:
+    """A host as one call sees it: its state file, its kernel, its lock. Use it in a `with` block.
+
+    It may be entered again and again: state file and sockets stay open between. Entering a changing one
+    puts right what a call that died, a reboot or a stranger left crooked, and follows the default route,
+    before anything else.
+    """
+
+    def __init__(self, *, writable: bool = True, directory: str | None = None) -> None:
+        self.directory = directory or state_directory()
+        self.writable = writable
+        self.notes: list[str] = []
+        self.access = Access()
+        self.progress: Callable[[int, int], None] | None = None
+        self._links: HostFacts | None = None
+        self._facts: Facts | None = None
+        self._lock: Lock | None = None
+        self._db: Database | None = None
+        self.trashed = False
+
+    # Entering and leaving
+
+    def __enter__(self) -> Self:
+        if self.writable:
+            self._lock = Lock(self.directory)
+        self._links = self._facts = None
+        self.notes = []
+        try:
+            if self._db is None:
+                self._db = Database(self.directory, writable=self.writable)
+            if self.writable:
+                self._prepare()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    @property
+    def db(self) -> Database:
+        """The state file; open inside the `with` block."""
+        assert self._db is not None, "use Host in a with block"
+        return self._db
+
+    def close(self) -> None:
+        """Close state file and sockets; for residents, which enter the block many times."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        self.access.close()
+
+    def _release(self) -> None:
+        self.access.forget_namespaces()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _prepare(self) -> None:
+        self._identify()
+        for entry in entries(self.db):
+            self.recover(entry)
+        if not self.db.all("SELECT 1 FROM networks LIMIT 1"):
+            return
+        self._check_ruleset()
+        known = self.db.meta("uplinks")
+        if known is not None and known != self.links.text():
+            self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
+
+    def _identify(self) -> None:
+        boot_id, cookie = boot_identity()
+        known = self.db.meta("boot_id"), self.db.meta("cookie")
+        if known == (boot_id, cookie):
+            return
+        if known[0] == boot_id and known[1] and cookie_alive(known[1]):
+            raise Refused(
+                f"the state in {self.directory} is of another network namespace, which still lives",
+                hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
+            )
+        forget_host(self.db, boot_id, cookie)
+
+    def _check_ruleset(self) -> None:
+        now = generation(self.access)
+        if now == self.db.meta("generation"):
+            return
+        if fingerprint(self.access) == self.db.meta("fingerprint"):
+            self.db.set_meta("generation", now)
+            return
+        self.notes.append("somebody changed or flushed table inet isthmus: it was loaded again")
+        try:
+            self.change("restore", Edit(), EVERYTHING)
+        except IsthmusError:
+            # Without the drop of 127.0.0.0/8 a container would reach the host's loopback: fail closed.
+            for network in self.db.rows("networks").values():
+                write_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "0")
+            raise
+
+    # What the planner reads
+
+    @property
+    def links(self) -> HostFacts:
+        """The links of the default routes."""
+        if self._links is None:
+            self._links = default_links(self.access)
+        return self._links
+
+    @property
+    def facts(self) -> Facts:
+        """What the planner must know of the host."""
+        if self._facts is None:
+            self._facts = Facts(**read_facts(self.access, self.links))
+        return self._facts
+
+    def record(self, scope: Scope = EVERYTHING) -> Record:
+        """Load what a scope must know of the record."""
+        if scope.namespaces is None or len(scope.namespaces) > _SLICE_LIMIT:
+            return self.db.record()
+        return load_slice(self.db, sorted(scope.namespaces))
+
+    # The one path
+
+    def change(
+        self, verb: str, edit: Edit, scope: Scope, *, leaving: bool = False, record: Record | None = None
+    ) -> Report:
+        """Bring record and host to where an edit leads, within a scope, or leave both as they were.
+
+        Raises:
+            IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
+        """
+        old = self.record(scope) if record is None else record
+        new = edit.on(old)
+        plan, wanted = self._plan(old, new, scope)
+        if not plan and not edit:
+            self._note_uplinks(scope)
+            return Report(plan=plan, notes=tuple(self.notes))
+        borrowed = _to_borrow(plan, old)
+        entry = Entry(
+            id=0,
+            verb=verb,
+            phase=LEAVING if leaving else APPLYING,
+            host=scope.host,
+            namespaces=scope.namespaces,
+            edit=edit,
+        )
+        number = begin(self.db, entry, borrowed, durable=scope.host)
+        entry = entry.replace(id=number)
+        try:
+            self._carry_out(entry, plan, wanted, edit, old.replace(borrowed=_with(old.borrowed, borrowed)))
+        except (IsthmusError, KeyboardInterrupt) as cause:
+            self._undo(entry, cause)
+            raise
+        return Report(plan=plan, notes=tuple(self.notes))
+
+    def preview(self, edit: Edit, scope: Scope, record: Record | None = None) -> Plan:
+        """Return the plan that `change` would carry out."""
+        old = self.record(scope) if record is None else record
+        return self._plan(old, edit.on(old), scope)[0]
+
+    def recover(self, entry: Entry) -> None:
+        """Lead the scope of an entry to a settled state: back to the record, or on when it was leaving."""
+        scope = Scope(host=entry.host, namespaces=entry.namespaces)
+        old = self.record(scope)
+        new = entry.edit.on(old)
+        leaving = entry.phase == LEAVING
+        plan, wanted = self._plan(new, old, scope) if not leaving else self._plan(old, new, scope)
+        self._carry_out(entry, plan, wanted, entry.edit if leaving else Edit(), old)
+
+    def _undo(self, entry: Entry, cause: BaseException) -> None:
+        try:
+            self.recover(entry)
+        except IsthmusError as second:
+            raise ApplyError(
+                f"{cause}; and undoing it: {second}", undone=False, hint="isthmus repair, when the cause is gone"
+            ) from cause
+
+    def _plan(self, old: Record, new: Record, scope: Scope) -> tuple[Plan, HostState]:
+        """Plan from what the kernel holds of both records to the second one."""
+        version = ruleset_version() if scope.host else ""
+        facts = self.facts if scope.host else self._light_facts(new)
+        before = desired(old, scope, facts, version)
+        wanted = desired(new, scope, facts, version)
+        if scope.namespaces is not None:
+            wanted = self._keep_for_others(new, scope, facts, version, before, wanted)
+        self._know(old, new)
+        known: dict[object, HostObject] = {**before, **wanted}
+        if scope.host:
+            for row in new.borrowed.values():
+                known.setdefault(("sysctl", row.name), Sysctl(name=row.name, value=row.gave, borrowed=True))
+        loaded = (str(self.db.meta("version") or ""), str(self.db.meta("fingerprint") or ""))
+        current = Dumper(self.access, loaded, self._command_of).dump(known.values(), strays=scope.is_full)
+        _give_back(current, wanted, old, new)
+        return diff(current, wanted), wanted
+
+    def _light_facts(self, record: Record) -> Facts:
+        """Facts enough for a namespace: only a closed IPv6 network asks for one."""
+        if any(not one.has_exit and one.subnet(6) for one in record.networks.values()):
+            return self.facts
+        return Facts()
+
+    def _keep_for_others(
+        self, new: Record, scope: Scope, facts: Facts, version: str, before: HostState, wanted: HostState
+    ) -> HostState:
+        """Keep the bridge sysctls that publishes outside the slice still need."""
+        assert scope.namespaces is not None
+        lost = [item for key, item in before.items() if isinstance(item, Sysctl) and key not in wanted]
+        names = [one.name for one in new.networks.values() if any(f"/{one.bridge}/" in item.name for item in lost)]
+        if not names:
+            return wanted
+        loopback, published = set(), set()
+        for name in names:
+            others = other_publishers(self.db, name, scope.namespaces)
+            if not others:
+                continue
+            beside = load_slice(self.db, others)
+            seen = desired(beside, Scope(host=False, namespaces=frozenset(others)), facts, version)
+            bridge = new.networks[name].bridge
+            if ("sysctl", f"net/ipv4/conf/{bridge}/route_localnet") in seen:
+                loopback.add(name)
+            if any(key[0] == "sysctl" and f"/{bridge}/" in str(key[1]) for key in seen):
+                published.add(name)
+        kept = new.replace(loopback_elsewhere=frozenset(loopback), published_elsewhere=frozenset(published))
+        return desired(kept, scope, facts, version)
+
+    def _know(self, *records: Record) -> None:
+        for record in records:
+            self.access.know(record.namespaces.values())
+
+    def _command_of(self, netns: str) -> tuple[str, ...] | None:
+        from isthmus.kernel.process import state
+
+        if state(self.commands_directory, netns) is None:
+            return None
+        row = self.db.rows("commands", "namespace = ?", (netns,)).get(netns)
+        return row.argv if row is not None else ()
+
+    @property
+    def commands_directory(self) -> str:
+        """Where supervisors keep their files."""
+        return os.environ.get("ISTHMUS_RUN_DIR", "/run/isthmus") + "/commands"
+
+    def _carry_out(self, entry: Entry, plan: Plan, wanted: HostState, edit: Edit, record: Record) -> None:
+        total = len(plan.steps)
+        progress = self.progress
+        report = (lambda done: progress(done, total)) if progress is not None else None
+        applier = Applier(self.access, _Commands(self.commands_directory, self.access), report)
+        applier.apply(plan)
+        self.trashed = self.trashed or applier.trashed
+        edit = edit.plus(_with_cookies(edit.on(record), applier.cookies)).plus(_returned(record, wanted, entry.host))
+        meta = self._meta(applier, entry.host)
+        settle(self.db, entry.id, edit, meta, _freed(plan), time.time())
+        self.access.know(row for row in edit.puts if isinstance(row, Namespace))
+
+    def _meta(self, applier: Applier, host: bool) -> dict[str, object]:
+        meta: dict[str, object] = {}
+        if applier.loaded is not None:
+            meta["fingerprint"] = applier.loaded
+            meta["version"] = ruleset_version()
+            if applier.generation is None:
+                meta["generation"] = generation(self.access)
+        if applier.generation is not None:
+            meta["generation"] = applier.generation
+        if host:
+            meta["uplinks"] = self.links.text()
+        return meta
+
+    def _note_uplinks(self, scope: Scope) -> None:
+        if scope.host and self.writable:
+            self.db.set_meta("uplinks", self.links.text())
+
+
+def boot_identity() -> tuple[str, int]:
+    """Return the kernel's boot id and the cookie of the namespace that we are in."""
+    fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 64).decode().strip(), own_cookie()
+    finally:
+        os.close(fd)
+
+
+def _give_back(current: HostState, wanted: HostState, old: Record, new: Record) -> None:
+    """Decide about sysctls that nobody needs any more: what was before us, if the value is still ours."""
+    for key, item in list(current.items()):
+        if not isinstance(item, Sysctl) or key in wanted:
+            continue
+        row = old.borrowed.get(item.name) or new.borrowed.get(item.name)
+        if row is None and not item.borrowed and item.value == "1":
+            wanted[key] = item.replace(value="0")
+        elif row is not None and item.value == row.gave:
+            wanted[key] = item.replace(value=row.before)
+        else:
+            wanted[key] = item
+
+
+def _to_borrow(plan: Plan, record: Record) -> tuple[Borrowed, ...]:
+    rows = []
+    for step in plan.steps:
+        item = step.item
+        if isinstance(step, Change) and isinstance(item, Sysctl) and item.borrowed and item.name not in record.borrowed:
+            assert isinstance(step.before, Sysctl)
+            rows.append(Borrowed(name=item.name, before=step.before.value, gave=item.value))
+    return tuple(rows)
+
+
+def _with(borrowed: dict[str, Borrowed], rows: tuple[Borrowed, ...]) -> dict[str, Borrowed]:
+    return {**borrowed, **{row.name: row for row in rows}}
+
+
+def _returned(record: Record, wanted: HostState, host: bool) -> Edit:
+    """Return the edit that forgets borrowed values which are given back (or are somebody else's now)."""
+    drops = []
+    for row in record.borrowed.values():
+        item = wanted.get(("sysctl", row.name))
+        if item is None:
+            if host:
+                drops.append(("borrowed", row.name))
+        elif isinstance(item, Sysctl) and item.value != row.gave:
+            drops.append(("borrowed", row.name))
+    return Edit(drops=tuple(drops))
+
+
+def _with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
+    """Return the edit that puts down the cookies of namespaces that were just made."""
+    rows = record.namespaces
+    return Edit(puts=tuple(rows[name].replace(cookie=cookie) for name, cookie in cookies.items() if name in rows))
+
+
+def _freed(plan: Plan) -> tuple[str, ...]:
+    """Return what is to be cleared away later: the flows of addresses that were freed."""
+    freed = []
+    for step in plan.steps:
+        if isinstance(step, Remove) and isinstance(step.item, LinkAddress) and step.item.netns != HOST:
+            freed.append(f"flows {step.item.address}")
+    return tuple(freed)

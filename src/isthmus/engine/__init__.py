@@ -1,0 +1,34 @@
+"""The verbs: what every door calls, and the Python API.
+
+from isthmus.engine import Host, attach
+from isthmus.model.declared import AttachmentWish
+
+with Host() as host:
+    attach(host, AttachmentWish(network="br0"), "net0")
+"""
+
+from __future__ import annotations
+
+from isthmus.converge import Host
+from isthmus.engine.attachments import Attached, attach, connect, detach
+from isthmus.engine.namespaces import create_namespace, execute, remove_namespace
+from isthmus.engine.networks import create_network, remove_network
+from isthmus.engine.publishes import publish, unpublish
+from isthmus.engine.reaper import leave_to_child, reap
+
+__all__ = [
+    "Attached",
+    "Host",
+    "attach",
+    "connect",
+    "create_namespace",
+    "create_network",
+    "detach",
+    "execute",
+    "leave_to_child",
+    "publish",
+    "reap",
+    "remove_namespace",
+    "remove_network",
+    "unpublish",
+]

@@ -1,0 +1,175 @@
+"""Attach a namespace to a network, and detach it; join two namespaces directly."""
+
+from __future__ import annotations
+
+import os
+
+from isthmus.converge import Host
+from isthmus.engine.choose import Chooser, draw_mac
+from isthmus.engine.publishes import publish_row
+from isthmus.engine.targets import find_namespace, locate_target, namespace_edit, scope_of
+from isthmus.errors import NotFound, Refused
+from isthmus.model.declared import AttachmentWish, LinkEndWish, LinkWish, PublishWish
+from isthmus.model.host import TRASH_GROUP
+from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record
+from isthmus.model.plan import Report
+from isthmus.model.value import Value
+from isthmus.planner.firewall import publish_targets
+from isthmus.planner.ipam import first_free_ifname
+from isthmus.store.edit import Edit
+from isthmus.store.slices import load_slice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Attached", "attach", "connect", "detach", "detach_edit", "link_row"]
+
+
+class Attached(Value):
+    """What an attach made: the row, the publishes with it, and the report."""
+
+    attachment: Attachment
+    publishes: tuple[Publish, ...]
+    report: Report
+
+
+def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[PublishWish] = ()) -> Attached:
+    """Join a namespace to a network by a veth pair, and publish ports of it.
+
+    Raises:
+        NotFound: no such network or namespace.
+        Refused: it is attached already, something asked for is taken, the subnet or bridge is full.
+        InvalidInput: an address outside the network.
+    """
+    namespace = locate_target(host, target)
+    record = load_slice(host.db, [namespace.id])
+    network = _network(record, wish.network)
+    if any(one.network == wish.network for one in record.attachments.values()):
+        raise Refused(f"{namespace.id} is attached to network {wish.network} already")
+    host.access.know([namespace])
+    names = frozenset() if wish.ifname is not None else _living_names(host, namespace.id)
+    chooser = Chooser(host)
+    row = chooser.attachment(wish, network, namespace.id, record, names=names)
+    edit = Edit(puts=(namespace, row) if namespace.id not in record.namespaces else (row,))
+    future = edit.on(record)
+    rows: list[Publish] = []
+    for one in publishes:
+        meant = one if one.network is not None or wish.default_route else one.replace(network=None)
+        rows.append(publish_row(host, meant, namespace.id, future, beside=rows))
+    edit = edit.plus(Edit(puts=tuple(rows)))
+    report = host.change("attach", edit, scope_of(namespace.id), record=record)
+    return Attached(attachment=row, publishes=tuple(rows), report=report)
+
+
+def _network(record: Record, name: str) -> Network:
+    found = record.networks.get(name)
+    if found is None:
+        raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
+    return found
+
+
+def _living_names(host: Host, namespace: str) -> frozenset[str]:
+    """Return `eth0` if the namespace has a living link of that name, with what follows it."""
+    held: set[str] = set()
+    while True:
+        name = first_free_ifname(held)
+        link = host.access.link(namespace, name)
+        if link is None or _is_dead(host, link.peer, link.index):
+            return frozenset(held)
+        held.add(name)
+
+
+def _is_dead(host: Host, peer: int, index: int) -> bool:
+    host_end = host.access.link_at("", peer) if peer else None
+    return host_end is not None and host_end.group == TRASH_GROUP and host_end.peer == index
+
+
+def detach(host: Host, network: str, target: str) -> Report:
+    """Take a namespace off a network, with the publishes that lead there.
+
+    What is gone already is no error, as long as it is on record.
+
+    Raises:
+        NotFound: nothing of the kind is on record.
+    """
+    namespace = find_namespace(host, target)
+    record = load_slice(host.db, [namespace.id])
+    found = [one for one in record.attachments.values() if one.network == network]
+    if not found:
+        raise NotFound(f"{namespace.id} is not attached to network {network!r}")
+    edit = detach_edit(record, found[0])
+    return host.change("detach", edit, scope_of(namespace.id), leaving=True, record=record)
+
+
+def detach_edit(record: Record, row: Attachment) -> Edit:
+    """Return the edit that drops an attachment, what leads to it, and a namespace that is not ours and empty."""
+    namespace = record.namespaces[row.namespace]
+    edit = Edit(drops=(("attachments", row.id),))
+    after = edit.on(record)
+    lost = [
+        one
+        for one in record.publishes.values()
+        if one.namespace == row.namespace and not list(publish_targets(after, one))
+    ]
+    edit = edit.plus(Edit(drops=tuple(("publishes", one.id) for one in lost)))
+    if not namespace.made and _is_empty(edit.on(record), namespace):
+        edit = edit.plus(Edit(drops=(("namespaces", namespace.id),)))
+    return edit
+
+
+def _is_empty(record: Record, namespace: Namespace) -> bool:
+    return namespace_edit(record, namespace.id) == Edit(drops=(("namespaces", namespace.id),))
+
+
+def connect(host: Host, wish: LinkWish) -> tuple[DirectLink, Report]:
+    """Join two namespaces by a veth pair, without a bridge.
+
+    Raises:
+        NotFound, Refused: no such namespace, or a name is in use there.
+    """
+    ends = [locate_target(host, end.namespace) for end in (wish.a, wish.b)]
+    record = load_slice(host.db, [end.id for end in ends])
+    host.access.know(ends)
+    link = link_row(host, wish, record, (ends[0].id, ends[1].id))
+    fresh = {end.id: end for end in ends if end.id not in record.namespaces}
+    edit = Edit(puts=(*fresh.values(), link))
+    return link, host.change("connect", edit, scope_of(*(end.id for end in ends)), record=record)
+
+
+def link_row(
+    host: Host,
+    wish: LinkWish,
+    record: Record,
+    namespaces: tuple[str, str],
+    *,
+    before: DirectLink | None = None,
+    owner: str = "",
+) -> DirectLink:
+    """Return the row of a direct link to be."""
+    old = (before.a, before.b) if before is not None else (None, None)
+    a = _end(wish.a, namespaces[0], record, old[0], frozenset())
+    taken = frozenset({a.ifname}) if namespaces[0] == namespaces[1] else frozenset()
+    b = _end(wish.b, namespaces[1], record, old[1], taken)
+    mtu = wish.mtu or (before.mtu if before is not None else 1500)
+    return DirectLink(id=before.id if before is not None else os.urandom(6).hex(), a=a, b=b, mtu=mtu, owner=owner)
+
+
+def _end(wish: LinkEndWish, namespace: str, record: Record, before: LinkEnd | None, taken: frozenset[str]) -> LinkEnd:
+    held = set(taken) | {one.ifname for one in record.attachments_of(namespace)}
+    held |= {
+        end.ifname
+        for link in record.links.values()
+        for end in (link.a, link.b)
+        if end.namespace == namespace and end is not before
+    }
+    ifname = wish.ifname or (before.ifname if before is not None else None)
+    if ifname is None:
+        number = 0
+        while f"veth{number}" in held:
+            number += 1
+        ifname = f"veth{number}"
+    elif ifname in held:
+        raise Refused(f"cannot connect {namespace} by {ifname}: it has a link of that name")
+    mac = wish.mac or (before.mac if before is not None else draw_mac())
+    return LinkEnd(namespace=namespace, ifname=ifname, mac=mac, addresses=wish.addresses)

@@ -1,0 +1,306 @@
+"""Turn wishes into rows: what was left open is chosen here, what was asked for is checked against the host."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from isthmus.converge import Host
+from isthmus.errors import InvalidInput, Refused
+from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.declared import AttachmentWish, NetworkWish
+from isthmus.model.host import HOST
+from isthmus.model.network import Attachment, Network, Record, Subnet
+from isthmus.netlink.rtnl import address as rtnl_address
+from isthmus.netlink.rtnl import route as rtnl_route
+from isthmus.planner.ipam import POOLS, allocate, first_free_ifname, free_prefix, ula_prefix
+from isthmus.store.slices import taken_addresses
+
+__all__ = ["Chooser", "draw_mac", "host_addresses"]
+
+
+def draw_mac() -> Mac:
+    """Return a random locally administered unicast MAC."""
+    return Mac(packed=b"\x02" + os.urandom(5))
+
+
+def host_addresses(host: Host) -> set[Address]:
+    """Return all addresses of the host's links."""
+    found = host.access.route(HOST).dump(rtnl_address.all_addresses())
+    return {rtnl_address.decode(one).address for one in found}
+
+
+def _route_prefixes(host: Host, besides: str) -> dict[Prefix, str]:
+    """Return the prefixes of the host's routes but default ones, and those of one link; with their links."""
+    found: dict[Prefix, str] = {}
+    for family in (4, 6):
+        for payload in host.access.route(HOST).dump(rtnl_route.main_routes(family)):
+            route = rtnl_route.decode(payload)
+            link = host.access.link_at(HOST, route.oifs[0]) if route.oifs else None
+            name = link.name if link is not None else ""
+            if route.prefix.length and name != besides:
+                found[route.prefix] = name
+    return found
+
+
+class Chooser:
+    """Chooses within one verb; what it has chosen already counts as taken."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._given: dict[str, set[int]] = {}
+        self._last: dict[tuple[str, int], Address] = {}
+        self._now = time.time()
+        self._sequence = 0
+
+    # Networks
+
+    def network(self, wish: NetworkWish, record: Record, before: Network | None, owner: str) -> Network:
+        """Return the row of a network to be; of one that exists, what was chosen stays.
+
+        Raises:
+            InvalidInput, Refused: it cannot be had on this host.
+        """
+        others = [one for one in record.networks.values() if one.name != wish.name]
+        bridge = self._bridge(wish, others, before)
+        subnets = self._subnets(wish, others, before, bridge)
+        self._check_allowed(wish, record)
+        adopted = wish.bridge is not None
+        mac = None if adopted else before.mac if before is not None and before.mac is not None else draw_mac()
+        return Network(
+            name=wish.name,
+            bridge=bridge,
+            mac=mac,
+            subnets=subnets,
+            uplink=wish.uplink,
+            adopted=adopted,
+            snat=wish.snat,
+            isolate_ports=wish.isolate_ports,
+            allow=wish.allow,
+            mtu=self._mtu(wish, before, bridge),
+            sequence=before.sequence if before is not None else self.sequence(),
+            owner=owner,
+        )
+
+    def _mtu(self, wish: NetworkWish, before: Network | None, bridge: str) -> int:
+        if wish.mtu is not None:
+            return wish.mtu
+        if before is not None:
+            return before.mtu
+        if wish.bridge is not None:
+            link = self._host.access.link(HOST, bridge)
+            return link.mtu if link is not None else 1500
+        return self._host.facts.mtu
+
+    def _bridge(self, wish: NetworkWish, others: list[Network], before: Network | None) -> str:
+        access = self._host.access
+        if wish.bridge is not None:
+            link = access.link(HOST, wish.bridge)
+            if link is None:
+                raise Refused(f"cannot adopt bridge {wish.bridge}: there is no link of that name")
+            if link.kind != "bridge":
+                raise Refused(f"cannot adopt {wish.bridge}: it is no bridge but {link.kind or 'a plain link'}")
+            for other in others:
+                if other.bridge == wish.bridge:
+                    raise Refused(f"bridge {wish.bridge} belongs to network {other.name}", users=(other.name,))
+            return wish.bridge
+        if before is not None and not before.adopted:
+            return before.bridge
+        legal = len(wish.name.encode()) <= 15 and wish.name not in ("all", "default", "lo")
+        if legal and all(one.bridge != wish.name for one in others) and access.link(HOST, wish.name) is None:
+            return wish.name
+        return f"isth{os.urandom(4).hex()}"
+
+    def _subnets(
+        self, wish: NetworkWish, others: list[Network], before: Network | None, bridge: str
+    ) -> tuple[Subnet, ...]:
+        if not wish.subnets and before is not None:
+            prefixes = tuple(one.prefix for one in before.subnets)
+        else:
+            routes = _route_prefixes(self._host, bridge)
+            ours = {one.prefix: other.name for other in others for one in other.subnets}
+            prefixes = wish.subnets or self._free_subnets({*routes, *ours})
+            for prefix in prefixes:
+                _check_overlap(prefix, ours, {} if wish.allow_overlap else routes)
+        return tuple(Subnet(prefix=one, gateway=_gateway(one, wish)) for one in prefixes)
+
+    def _free_subnets(self, used: set[Prefix]) -> tuple[Prefix, ...]:
+        text = os.environ.get("ISTHMUS_POOLS")
+        pools = tuple(Prefix.parse(one, "ISTHMUS_POOLS") for one in text.split(",")) if text else POOLS
+        return (free_prefix(used, pools), ula_prefix(_machine(), used))
+
+    def _check_allowed(self, wish: NetworkWish, record: Record) -> None:
+        for name in wish.allow:
+            other = record.networks.get(name)
+            if other is not None and "none" in (wish.uplink, other.uplink):
+                closed = wish.name if wish.uplink == "none" else name
+                raise Refused(
+                    f"networks {wish.name} and {name} cannot be a pair: {closed} has no way out",
+                    hint="members of a network with uplink none have no route to another network",
+                )
+
+    # Attachments
+
+    def attachment(
+        self,
+        wish: AttachmentWish,
+        network: Network,
+        namespace: str,
+        record: Record,
+        *,
+        before: Attachment | None = None,
+        owner: str = "",
+        names: frozenset[str] = frozenset(),
+    ) -> Attachment:
+        """Return the row of an attachment to be; `names` are link names that the namespace has besides.
+
+        Raises:
+            InvalidInput, Refused: an address, name or MAC cannot be had.
+        """
+        identity = before.id if before is not None else os.urandom(6).hex()
+        sequence = before.sequence if before is not None else self.sequence()
+        return Attachment(
+            id=identity,
+            network=network.name,
+            namespace=namespace,
+            ifname=self._ifname(wish, record, namespace, before, names),
+            host_ifname=before.host_ifname if before is not None else f"isv{os.urandom(5).hex()}",
+            mac=wish.mac or (before.mac if before is not None else draw_mac()),
+            addresses=self._addresses(wish, network, before),
+            priority=_priority(wish, sequence, record, namespace, before),
+            sequence=sequence,
+            owner=owner,
+        )
+
+    def _ifname(
+        self, wish: AttachmentWish, record: Record, namespace: str, before: Attachment | None, names: frozenset[str]
+    ) -> str:
+        held = {one.ifname for one in record.attachments_of(namespace) if before is None or one.id != before.id}
+        held |= {end.ifname for link in record.links.values() for end in (link.a, link.b) if end.namespace == namespace}
+        if wish.ifname is not None:
+            if wish.ifname in held:
+                raise Refused(f"cannot attach to {namespace} as {wish.ifname}: it has a link of that name")
+            return wish.ifname
+        return before.ifname if before is not None else first_free_ifname(held | names)
+
+    def _addresses(self, wish: AttachmentWish, network: Network, before: Attachment | None) -> tuple[Address, ...]:
+        for address in wish.ips:
+            if not any(address in subnet.prefix for subnet in network.subnets):
+                ranges = ", ".join(str(one.prefix) for one in network.subnets)
+                raise InvalidInput("ip", str(address), f"outside network {network.name} ({ranges})")
+        found = []
+        for subnet in network.subnets:
+            family = subnet.prefix.family
+            wanted = [one for one in wish.ips if one.family == family]
+            if len(wanted) > 1:
+                raise InvalidInput("ip", str(wanted[1]), "an attachment has one address a family")
+            kept = before.address(family) if before is not None else None
+            if wanted:
+                found.append(self._wanted(network, subnet, wanted[0], before))
+            elif kept is not None and kept in subnet.prefix and kept != subnet.gateway:
+                found.append(kept)
+            else:
+                found.append(self._next(network, subnet))
+        return tuple(found)
+
+    def _wanted(self, network: Network, subnet: Subnet, address: Address, before: Attachment | None) -> Address:
+        if address == subnet.gateway:
+            raise InvalidInput("ip", str(address), f"is the gateway of network {network.name}")
+        if address.number not in subnet.prefix.hosts:
+            raise InvalidInput("ip", str(address), f"is the network or broadcast address of {subnet.prefix}")
+        rows = self._host.db.all(
+            "SELECT attachment FROM leases WHERE network = ? AND address = ? AND attachment IS NOT NULL",
+            (network.name, address.packed),
+        )
+        given = self._given.setdefault(network.name, set())
+        holder = rows[0][0] if rows else None
+        if (holder is not None and (before is None or holder != before.id)) or address.number in given:
+            users = self._host.db.all("SELECT namespace FROM attachments WHERE id = ?", (holder,))
+            name = users[0][0] if users else "another namespace"
+            raise Refused(f"address {address} of network {network.name} is taken by {name}", users=(str(name),))
+        given.add(address.number)
+        return address
+
+    def _next(self, network: Network, subnet: Subnet) -> Address:
+        prefix = subnet.prefix
+        given = self._given.setdefault(network.name, set())
+        key = (network.name, prefix.family)
+        last = self._last.get(key)
+        if last is None:
+            rows = self._host.db.all("SELECT address FROM cursors WHERE network = ? AND family = ?", key)
+            last = Address.decode(rows[0][0]) if rows else None
+
+        def taken(low: int, high: int) -> set[int]:
+            return given | taken_addresses(self._host.db, network.name, prefix, low, high, self._now)
+
+        try:
+            chosen = allocate(prefix, subnet.gateway, last, taken)
+        except Refused:  # rather one that rests than none
+            chosen = allocate(
+                prefix,
+                subnet.gateway,
+                last,
+                lambda low, high: given | taken_addresses(self._host.db, network.name, prefix, low, high, 1e12),
+            )
+        given.add(chosen.number)
+        self._last[key] = chosen
+        return chosen
+
+    def sequence(self) -> int:
+        """Return the next number of the order in which things were made: nanoseconds, never twice the same."""
+        self._sequence = max(time.time_ns(), self._sequence + 1)
+        return self._sequence
+
+
+def _priority(
+    wish: AttachmentWish, sequence: int, record: Record, namespace: str, before: Attachment | None
+) -> int | None:
+    if wish.default_route is False:
+        return None
+    if wish.default_route is None:
+        return sequence
+    others = [one.priority for one in record.attachments_of(namespace) if before is None or one.id != before.id]
+    return min([0, *(one for one in others if one is not None)]) - 1
+
+
+def _gateway(prefix: Prefix, wish: NetworkWish) -> Address | None:
+    if wish.gateways is None:
+        return prefix.address(prefix.hosts.start)
+    if not wish.gateways:
+        return None
+    inside = [one for one in wish.gateways if one in prefix]
+    if inside:
+        if inside[0].number not in prefix.hosts:
+            raise InvalidInput("gateway", str(inside[0]), f"is the network or broadcast address of {prefix}")
+        return inside[0]
+    if any(one.family == prefix.family for one in wish.gateways):
+        wrong = next(one for one in wish.gateways if one.family == prefix.family)
+        raise InvalidInput("gateway", str(wrong), f"outside subnet {prefix}")
+    return prefix.address(prefix.hosts.start)
+
+
+def _check_overlap(prefix: Prefix, ours: dict[Prefix, str], routes: dict[Prefix, str]) -> None:
+    for other, name in ours.items():
+        if prefix.overlaps(other):
+            raise Refused(f"subnet {prefix} overlaps {other} of network {name}", users=(name,))
+    for other, link in routes.items():
+        if prefix.overlaps(other):
+            raise Refused(
+                f"subnet {prefix} overlaps the host's route to {other} by {link}",
+                hint="choose another, or say --allow-overlap",
+            )
+
+
+def _machine() -> bytes:
+    """Return five bytes that are this machine's own."""
+    from _blake2 import blake2s
+
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"):
+        try:
+            with open(path, encoding="ascii") as file:
+                text = file.read().strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text:
+            return bytes(blake2s(b"isthmus ula " + text.encode(), digest_size=5).digest())
+    return os.urandom(5)

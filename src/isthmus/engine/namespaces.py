@@ -1,0 +1,103 @@
+"""Make and remove named network namespaces, and run commands in any."""
+
+from __future__ import annotations
+
+import os
+
+from isthmus.converge import Host
+from isthmus.engine.targets import locate_target, namespace_edit, scope_of
+from isthmus.errors import NotFound, Refused
+from isthmus.kernel import netns as kernel_netns
+from isthmus.kernel.netns_locate import locate
+from isthmus.kernel.processes import end, processes
+from isthmus.model.network import Namespace
+from isthmus.model.plan import Report
+from isthmus.store.edit import Edit
+from isthmus.store.slices import load_slice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+__all__ = ["check_new_namespace", "create_namespace", "execute", "remove_namespace"]
+
+
+def check_new_namespace(name: str) -> None:
+    """Check that a name is free under /run/netns.
+
+    Raises:
+        InvalidInput: not a name. Refused: somebody has it.
+    """
+    kernel_netns.check_name(name)
+    if name in kernel_netns.named():
+        raise Refused(f"network namespace {name} exists already")
+
+
+def create_namespace(host: Host, name: str, *, owner: str = "") -> Report:
+    """Make a named network namespace, `lo` up, as `ip netns add` does.
+
+    Raises:
+        Refused: the name is in use.
+    """
+    check_new_namespace(name)
+    record = load_slice(host.db, [name])
+    if name in record.namespaces:  # of one that is gone
+        host.change("clear", namespace_edit(record, name), scope_of(name), leaving=True, record=record)
+    row = Namespace(id=name, path=f"{kernel_netns.RUN}/{name}", made=True, owner=owner)
+    return host.change("ns create", Edit(puts=(row,)), scope_of(name))
+
+
+def remove_namespace(host: Host, name: str, *, force: bool = False) -> Report:
+    """Remove a named namespace with all that is attached to it.
+
+    Raises:
+        NotFound: no such namespace.
+        Refused: processes run inside (their pids), it belongs to a declaration, or we did not make it;
+            unless `force`, which ends the processes.
+    """
+    kernel_netns.check_name(name)
+    rows = host.db.rows("namespaces", "id = ?", (name,))
+    present = name in kernel_netns.named()
+    row = rows.get(name)
+    if row is None and not present:
+        raise NotFound(f"no network namespace {name!r}")
+    if row is not None and row.owner and not force:
+        raise Refused(f"namespace {name} belongs to declaration {row.owner}", hint=f"isthmus down {row.owner}")
+    if (row is None or not row.made) and not force:
+        raise Refused(
+            f"network namespace {name} was not made by isthmus", hint=f"ip netns delete {name}, or say --force"
+        )
+    if row is None:
+        row = locate_target(host, name)
+    record = load_slice(host.db, [name])
+    if present:
+        _empty(name, row, force=force, supervised=name in record.commands)
+    if row.id not in record.namespaces or not row.made:
+        record = Edit(puts=(row.replace(made=True),)).on(record)
+    return host.change("ns rm", namespace_edit(record, name), scope_of(name), leaving=True, record=record)
+
+
+def _empty(name: str, row: Namespace, *, force: bool, supervised: bool) -> None:
+    """End the processes inside, or refuse; a supervised command is ended by the plan itself."""
+    found = processes(f"{kernel_netns.RUN}/{name}")
+    if not found or supervised:
+        return
+    if not force:
+        names = tuple(f"{pid} ({program})" for pid, program in found)
+        raise Refused(
+            f"network namespace {name} has processes inside: {', '.join(names)}",
+            users=names,
+            hint="end them, or say --force",
+        )
+    end([pid for pid, _ in found], 5.0)
+
+
+def execute(host: Host, target: str, argv: Sequence[str]) -> NoReturn:
+    """Become a command inside a namespace, as `ip netns exec` does; does not return."""
+    from isthmus.kernel.netns_exec import execute as become
+
+    rows = host.db.rows("namespaces", "id = ?", (target,)) if os.path.exists(host.db.path) else {}
+    known = rows.get(target)
+    located = locate(known.path if known is not None and not known.made else target)
+    become(located.path, argv)

@@ -1,0 +1,72 @@
+"""Create and remove networks."""
+
+from __future__ import annotations
+
+from isthmus.converge import Host
+from isthmus.engine.attachments import detach_edit
+from isthmus.engine.choose import Chooser
+from isthmus.errors import NotFound, Refused
+from isthmus.model.declared import NetworkWish
+from isthmus.model.network import Network, Record
+from isthmus.model.plan import Report
+from isthmus.planner.desired import Scope
+from isthmus.store.edit import Edit
+
+__all__ = ["create_network", "drop_networks", "remove_network"]
+
+
+def create_network(host: Host, wish: NetworkWish) -> tuple[Network, Report]:
+    """Make a network: its bridge (or its part of an adopted one), addresses, rules, forwarding.
+
+    Raises:
+        Refused: the name is taken, a subnet overlaps, the bridge cannot be adopted.
+        InvalidInput: a gateway outside its subnet.
+    """
+    record = host.record()
+    if wish.name in record.networks:
+        raise Refused(f"network {wish.name} exists already")
+    row = Chooser(host).network(wish, record, None, owner="")
+    scope = Scope(host=True, namespaces=frozenset())
+    return row, host.change("network create", Edit(puts=(row,)), scope, record=record)
+
+
+def remove_network(host: Host, name: str, *, force: bool = False) -> Report:
+    """Take a network away; with `force`, its members are detached first.
+
+    Raises:
+        NotFound: no such network.
+        Refused: it has members, or belongs to a declaration.
+    """
+    record = host.record()
+    network = record.networks.get(name)
+    if network is None:
+        raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
+    if network.owner and not force:
+        raise Refused(f"network {name} belongs to declaration {network.owner}", hint=f"isthmus down {network.owner}")
+    edit, scope = drop_networks(record, (name,), frozenset(), force=force)
+    return host.change("network rm", edit, scope, leaving=True, record=record)
+
+
+def drop_networks(
+    record: Record, names: tuple[str, ...], leaving: frozenset[str], *, force: bool
+) -> tuple[Edit, Scope]:
+    """Return the edit that drops networks, and its scope; `leaving` are namespaces that go with them.
+
+    Raises:
+        Refused: somebody else uses one of them, unless `force`.
+    """
+    edit, touched, users = Edit(), set(leaving), []
+    for name in names:
+        for member in record.members(name):
+            if member.namespace not in leaving:
+                users.append(f"{member.namespace} on {name}")
+                touched.add(member.namespace)
+                edit = edit.plus(detach_edit(edit.on(record), member))
+    if users and not force:
+        raise Refused(
+            f"network {', '.join(names)} is in use: {', '.join(users)}",
+            users=tuple(users),
+            hint="detach them, or say --force",
+        )
+    edit = edit.plus(Edit(drops=tuple(("networks", name) for name in names)))
+    return edit, Scope(host=True, namespaces=frozenset(touched))

@@ -1,0 +1,77 @@
+"""Which namespace a target means: a name, a path, a pid, or the id of what is attached."""
+
+from __future__ import annotations
+
+from isthmus.converge import Host
+from isthmus.errors import InvalidInput, NotFound
+from isthmus.kernel.netns_locate import locate
+from isthmus.model.network import Namespace, Record
+from isthmus.planner.desired import Scope
+from isthmus.store.edit import Edit
+from isthmus.store.slices import load_slice
+
+__all__ = ["find_namespace", "locate_target", "namespace_edit", "scope_of"]
+
+
+def scope_of(*namespaces: str) -> Scope:
+    """Return the scope of some namespaces, without the host's part."""
+    return Scope(host=False, namespaces=frozenset(namespaces))
+
+
+def locate_target(host: Host, target: str) -> Namespace:
+    """Find a living namespace and return its row, from the record or new.
+
+    A row of that id with another cookie is of a namespace that is gone: what hung on it is cleared first.
+
+    Raises:
+        NotFound, InvalidInput, Refused: no such namespace, or the host's own.
+    """
+    rows = host.db.rows("attachments", "id = ?", (target,))
+    if rows:
+        target = rows[target].namespace
+    known = host.db.rows("namespaces", "id = ?", (target,))
+    located = locate(known[target].path if known and target.startswith("netns-") else target)
+    by_cookie = host.db.rows("namespaces", "cookie = ?", (located.cookie,))
+    if by_cookie:
+        return next(iter(by_cookie.values()))  # type: ignore[no-any-return]
+    stale = host.db.rows("namespaces", "id = ?", (located.id,))
+    if stale:
+        clear_gone(host, located.id)
+    return Namespace(id=located.id, path=located.path, cookie=located.cookie)
+
+
+def find_namespace(host: Host, target: str) -> Namespace:
+    """Return the row of a namespace on record, dead or alive.
+
+    Raises:
+        NotFound: nothing of that target is on record.
+    """
+    rows = host.db.rows("namespaces", "id = ?", (target,))
+    if rows:
+        return rows[target]  # type: ignore[no-any-return]
+    attached = host.db.rows("attachments", "id = ?", (target,))
+    if attached:
+        return find_namespace(host, attached[target].namespace)
+    try:
+        located = locate(target)
+    except (NotFound, InvalidInput):
+        raise NotFound(f"nothing is attached to {target!r}") from None
+    by_cookie = host.db.rows("namespaces", "cookie = ?", (located.cookie,))
+    if not by_cookie:
+        raise NotFound(f"nothing is attached to {target!r}")
+    return next(iter(by_cookie.values()))  # type: ignore[no-any-return]
+
+
+def clear_gone(host: Host, namespace: str) -> None:
+    """Clear what hangs on a namespace that is gone."""
+    record = load_slice(host.db, [namespace])
+    host.change("clear", namespace_edit(record, namespace), scope_of(namespace), leaving=True, record=record)
+
+
+def namespace_edit(record: Record, namespace: str) -> Edit:
+    """Return the edit that drops a namespace with all that hangs on it."""
+    drops = [("attachments", row.id) for row in record.attachments.values() if row.namespace == namespace]
+    drops += [("publishes", row.id) for row in record.publishes.values() if row.namespace == namespace]
+    drops += [("links", row.id) for row in record.links.values() if namespace in (row.a.namespace, row.b.namespace)]
+    drops += [("commands", namespace)] if namespace in record.commands else []
+    return Edit(drops=(*drops, ("namespaces", namespace)))

@@ -1,0 +1,168 @@
+"""What one call holds open on the kernel: a socket for each namespace and family, and where namespaces are.
+
+A namespace is known by the id of the record; which path leads to it is a hint, its cookie decides.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from isthmus.errors import InvalidInput, KernelError, NotFound
+from isthmus.kernel.netns import Inside, cookie, open_netns
+from isthmus.kernel.netns_locate import find
+from isthmus.model.host import HOST
+from isthmus.model.network import Namespace
+from isthmus.netlink.rtnl import link as rtnl_link
+from isthmus.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from isthmus.netlink.rtnl.link import Link
+
+__all__ = ["Access"]
+
+
+class Access:
+    """Sockets and namespace descriptors, opened when first needed."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, Socket] = {}
+        self._nft: Socket | None = None
+        self._fds: dict[str, int] = {}
+        self._known: dict[str, Namespace] = {}
+
+    def know(self, namespaces: Iterable[Namespace]) -> None:
+        """Tell where namespaces were found, and by which cookies they are known."""
+        for namespace in namespaces:
+            known = self._known.get(namespace.id)
+            if known is not None and known.cookie != namespace.cookie:
+                self.forget(namespace.id)
+            self._known[namespace.id] = namespace
+
+    def forget(self, netns: str) -> None:
+        """Close what is open on a namespace: it was removed, or is about to be made anew."""
+        held = self._routes.pop(netns, None)
+        if held is not None:
+            held.close()
+        fd = self._fds.pop(netns, None)
+        if fd is not None:
+            os.close(fd)
+
+    def made(self, netns: str, cookie: int) -> None:
+        """Learn the cookie of a namespace that was just made."""
+        known = self._known.get(netns)
+        if known is not None:
+            self._known[netns] = known.replace(cookie=cookie)
+
+    def path_of(self, netns: str) -> str:
+        """Return the path that a namespace was found at."""
+        return self._known[netns].path
+
+    def forget_namespaces(self) -> None:
+        """Close what is open on namespaces, so that they can end; the host's sockets stay."""
+        for netns in {*self._routes, *self._fds} - {HOST}:
+            self.forget(netns)
+        self._known.clear()
+
+    def cookie_of(self, netns: str) -> int:
+        """Return the cookie that a namespace is known by; 0: it is not made yet, or unknown."""
+        known = self._known.get(netns)
+        return known.cookie if known is not None else 0
+
+    def fd(self, netns: str) -> int:
+        """Return a descriptor of a namespace.
+
+        Raises:
+            NotFound: it is gone, or its name leads to another one now.
+        """
+        found = self._fds.get(netns)
+        if found is None:
+            found = self._fds[netns] = self._open(netns)
+        return found
+
+    def _open(self, netns: str) -> int:
+        known = self._known.get(netns)
+        if known is None:
+            raise NotFound(f"no network namespace {netns!r}")
+        try:
+            fd = open_netns(known.path)
+            if not known.cookie or cookie(fd) == known.cookie:
+                return fd
+            os.close(fd)
+        except (NotFound, InvalidInput):
+            pass
+        path = find(known.cookie) if known.cookie else None
+        if path is None:
+            raise NotFound(f"network namespace {netns!r} is gone")
+        return open_netns(path)
+
+    def is_alive(self, netns: str) -> bool:
+        """Whether a namespace (or the host's) still exists."""
+        if netns == HOST:
+            return True
+        try:
+            self.fd(netns)
+        except NotFound:
+            return False
+        return True
+
+    def route(self, netns: str) -> Socket:
+        """Return the rtnetlink socket of a namespace.
+
+        Raises:
+            NotFound: the namespace is gone.
+        """
+        held = self._routes.get(netns)
+        if held is None:
+            if netns == HOST:
+                held = Socket(NETLINK_ROUTE)
+            else:
+                with Inside(self.fd(netns)):
+                    held = Socket(NETLINK_ROUTE)
+            self._routes[netns] = held
+        return held
+
+    @property
+    def nft(self) -> Socket:
+        """The host's nfnetlink socket."""
+        if self._nft is None:
+            self._nft = Socket(NETLINK_NETFILTER)
+        return self._nft
+
+    def link(self, netns: str, name: str) -> Link | None:
+        """Read one link by name; None: it does not exist."""
+        return self._link(netns, rtnl_link.by_name(name))
+
+    def link_at(self, netns: str, index: int) -> Link | None:
+        """Read one link by ifindex; None: it does not exist."""
+        return self._link(netns, rtnl_link.by_index(index))
+
+    def _link(self, netns: str, request: rtnl_link.Request) -> Link | None:
+        answer = self.route(netns).ask([request])[0]
+        if answer.errno in (errno.ENODEV, errno.ENOENT):
+            return None
+        if answer.errno:
+            raise answer.error()
+        return rtnl_link.decode(answer.payloads[0])
+
+    def index(self, netns: str, name: str) -> int:
+        """Return a link's ifindex.
+
+        Raises:
+            KernelError: ENODEV.
+        """
+        found = self.link(netns, name)
+        if found is None:
+            raise KernelError("find", f"link {name}", errno.ENODEV)
+        return found.index
+
+    def close(self) -> None:
+        """Close everything."""
+        for netns in [*self._routes, *self._fds]:
+            self.forget(netns)
+        if self._nft is not None:
+            self._nft.close()
+            self._nft = None

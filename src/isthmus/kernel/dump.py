@@ -1,0 +1,249 @@
+"""Keys -> HostState: what the kernel holds of the objects that a change looks at.
+
+Only what is asked for is read, by name, so that an attach does not grow with the number of containers.
+A dump of everything also returns strays: what bears our marks and is asked for by nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from isthmus.errors import NotFound
+from isthmus.kernel.access import Access
+from isthmus.kernel.netns import RUN, cookie, open_netns
+from isthmus.kernel.ruleset import fingerprint
+from isthmus.kernel.sysctl import read_sysctl
+from isthmus.model.host import (
+    HOST,
+    LIVE_GROUP,
+    TRASH_GROUP,
+    Bridge,
+    Element,
+    File,
+    HostObject,
+    HostState,
+    Key,
+    LinkAddress,
+    NamedNetns,
+    Process,
+    Route,
+    Ruleset,
+    Sysctl,
+    Veth,
+)
+from isthmus.model.ruleset import SETS
+from isthmus.netlink import nft
+from isthmus.netlink.rtnl import address as rtnl_address
+from isthmus.netlink.rtnl import link as rtnl_link
+from isthmus.netlink.rtnl import route as rtnl_route
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from isthmus.netlink.rtnl.link import Link
+
+__all__ = ["Dumper"]
+
+
+class Dumper:
+    """Reads the kernel's side of a set of wished or remembered objects.
+
+    `loaded` is (version, fingerprint) of the ruleset as we loaded it last, `commands` returns the argv of a
+    namespace's live or ended command, or None.
+    """
+
+    def __init__(
+        self, access: Access, loaded: tuple[str, str], commands: Callable[[str], tuple[str, ...] | None]
+    ) -> None:
+        self._access = access
+        self._loaded = loaded
+        self._commands = commands
+        self._links: dict[tuple[str, str], Link | None] = {}
+        self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
+
+    def dump(self, known: Iterable[HostObject], *, strays: bool) -> HostState:
+        """Return the present condition of each known object that exists (and strays, if asked)."""
+        state: HostState = {}
+        elements: list[Element] = []
+        for item in known:
+            if type(item) is Element:
+                elements.append(item)
+                continue
+            found = self._read(item)
+            if found is not None:
+                state[found.key] = found
+        if strays:
+            for stray in self._strays():
+                state.setdefault(stray.key, stray)
+            elements = []
+        else:
+            for element in self._elements(elements):
+                state[element.key] = element
+        return state
+
+    def _read(self, item: HostObject) -> HostObject | None:
+        try:
+            return self._reader(item)
+        except NotFound:  # its namespace is gone, and all that was in it
+            return None
+
+    def _reader(self, item: HostObject) -> HostObject | None:
+        match item:
+            case Veth():
+                return self._veth(item)
+            case LinkAddress():
+                return self._address(item)
+            case Route():
+                return self._route(item)
+            case Sysctl():
+                value = read_sysctl(item.name)
+                return None if value is None else item.replace(value=value)
+            case Bridge():
+                return self._bridge(item.name)
+            case NamedNetns():
+                return self._netns(item)
+            case File():
+                return _file(item)
+            case Ruleset():
+                return self._ruleset()
+            case Process():
+                argv = self._commands(item.netns)
+                return None if argv is None else item.replace(argv=argv)
+            case Element():
+                return None
+
+    def _link(self, netns: str, name: str) -> Link | None:
+        key = (netns, name)
+        if key not in self._links:
+            self._links[key] = self._access.link(netns, name)
+        return self._links[key]
+
+    def _bridge(self, name: str) -> Bridge | None:
+        link = self._link(HOST, name)
+        if link is None or link.kind != "bridge" or link.mac is None:
+            return None
+        return Bridge(name=name, mac=link.mac, mtu=link.mtu, alias=link.alias, up=link.is_up)
+
+    def _veth(self, item: Veth) -> Veth | None:
+        near = self._link(item.netns, item.name)
+        if near is None or near.kind != "veth" or near.group == TRASH_GROUP:
+            return None
+        far = self._far_end(item, near)
+        master = self._access.link_at(item.netns, near.master) if near.master else None
+        return Veth(
+            netns=item.netns,
+            name=item.name,
+            mac=None if item.mac is None else near.mac,
+            mtu=near.mtu,
+            alias=near.alias,
+            peer_netns=item.peer_netns if far is not None else "?",
+            peer_name=far.name if far is not None else "",
+            peer_mac=far.mac if far is not None and far.mac is not None else item.peer_mac,
+            master=master.name if master is not None else None,
+            hairpin=near.hairpin,
+            isolated=near.isolated,
+            up=near.is_up and (far is None or far.is_up),
+        )
+
+    def _far_end(self, item: Veth, near: Link) -> Link | None:
+        try:
+            far = self._access.link_at(item.peer_netns, near.peer)
+        except NotFound:
+            return None
+        if far is None or far.kind != "veth" or far.peer != near.index:
+            return None
+        self._links[item.peer_netns, far.name] = far
+        return far
+
+    def _address(self, item: LinkAddress) -> LinkAddress | None:
+        key = (item.netns, item.ifname)
+        if key not in self._addresses:
+            link = self._link(*key)
+            found = []
+            if link is not None:
+                socket = self._access.route(item.netns)
+                found = [rtnl_address.decode(one) for one in socket.dump(rtnl_address.of_link(link.index))]
+            self._addresses[key] = found
+        for one in self._addresses[key]:
+            if one.address == item.address:
+                return item.replace(length=one.length)
+        return None
+
+    def _route(self, item: Route) -> Route | None:
+        socket = self._access.route(item.netns)
+        for payload in socket.dump(rtnl_route.main_routes(item.prefix.family)):
+            route = rtnl_route.decode(payload)
+            if route.prefix == item.prefix and route.protocol == rtnl_route.RTPROT_ISTHMUS and route.via and route.oifs:
+                link = self._access.link_at(item.netns, route.oifs[0])
+                return item.replace(via=route.via, ifname=link.name if link is not None else "")
+        return None
+
+    def _netns(self, item: NamedNetns) -> NamedNetns | None:
+        wanted = self._access.cookie_of(item.name)
+        if not wanted:
+            # Not made yet; or a call was killed between making it and writing its cookie down.
+            return item if os.path.lexists(f"{RUN}/{item.name}") else None
+        fd = open_netns(f"{RUN}/{item.name}")
+        try:
+            return item if cookie(fd) == wanted else None
+        finally:
+            os.close(fd)
+
+    def _ruleset(self) -> Ruleset | None:
+        found = fingerprint(self._access)
+        if found is None:
+            return None
+        version, wanted = self._loaded
+        return Ruleset(version=version if found == wanted else f"changed {found}")
+
+    def _elements(self, wanted: list[Element]) -> Iterable[Element]:
+        plain = [one for one in wanted if not SETS[one.name].interval]
+        for answer in self._access.nft.ask([nft.element(one) for one in plain]) if plain else ():
+            if not answer.errno:
+                yield from nft.decode_elements(answer.payloads)
+            elif answer.errno != errno.ENOENT:
+                raise answer.error()
+        names = {one.name for one in wanted if SETS[one.name].interval}
+        keys: set[Key] = {one.key for one in wanted}
+        for name in sorted(names):
+            for element in self._set(name):
+                if element.key in keys:
+                    yield element
+
+    def _set(self, name: str) -> list[Element]:
+        answer = self._access.nft.ask([nft.table()])[0]
+        if answer.errno == errno.ENOENT:
+            return []
+        return nft.decode_elements(self._access.nft.dump(nft.dump_elements(name)))
+
+    def _strays(self) -> Iterable[HostObject]:
+        """All elements of our table, and links of the host that bear our group and alias."""
+        for name in SETS:
+            yield from self._set(name)
+        for payload in self._access.route(HOST).dump(rtnl_link.all_links()):
+            link = rtnl_link.decode(payload)
+            if link.group != LIVE_GROUP or not link.alias.startswith("isthmus "):
+                continue
+            if link.kind == "bridge" and link.mac is not None:
+                yield Bridge(name=link.name, mac=link.mac, mtu=link.mtu, alias=link.alias, up=link.is_up)
+            elif link.kind == "veth" and link.mac is not None:
+                yield Veth(
+                    netns=HOST,
+                    name=link.name,
+                    mac=None,
+                    mtu=link.mtu,
+                    alias=link.alias,
+                    peer_netns="?",
+                    peer_name="",
+                    peer_mac=link.mac,
+                )
+
+
+def _file(item: File) -> File | None:
+    try:
+        with open(item.path, encoding="utf-8", errors="surrogateescape") as file:
+            return File(path=item.path, text=file.read())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,71 @@
+"""What the planner must know of the host beside its objects."""
+
+from __future__ import annotations
+
+from isthmus.kernel.access import Access
+from isthmus.kernel.sysctl import conf_links, read_sysctl
+from isthmus.model.host import HOST
+from isthmus.netlink.rtnl import route as rtnl_route
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isthmus.netlink.rtnl.route import IpRoute
+
+__all__ = ["HostFacts", "default_links", "read_facts"]
+
+
+class HostFacts:
+    """The links of the default routes, read once a call."""
+
+    def __init__(self, uplinks4: tuple[str, ...], uplinks6: tuple[str, ...], learned6: frozenset[str]) -> None:
+        self.uplinks4 = uplinks4
+        self.uplinks6 = uplinks6
+        self.learned6 = learned6
+
+    def text(self) -> str:
+        """One line that differs when they do."""
+        return " ".join((*self.uplinks4, "/", *self.uplinks6, "/", *sorted(self.learned6)))
+
+
+def _default_routes(access: Access, family: int) -> list[IpRoute]:
+    found = [rtnl_route.decode(one) for one in access.route(HOST).dump(rtnl_route.main_routes(family))]
+    return [one for one in found if one.is_default]
+
+
+def default_links(access: Access) -> HostFacts:
+    """Read which links the default routes of table main leave by, best metric first."""
+    names: dict[int, str] = {}
+
+    def name_of(index: int) -> str:
+        if index not in names:
+            link = access.link_at(HOST, index)
+            names[index] = link.name if link is not None else ""
+        return names[index]
+
+    found: dict[int, tuple[str, ...]] = {}
+    learned: set[str] = set()
+    for family in (4, 6):
+        routes = sorted(_default_routes(access, family), key=lambda one: one.priority)
+        links = [name_of(index) for one in routes for index in one.oifs]
+        found[family] = tuple(dict.fromkeys(name for name in links if name and name != "lo"))
+        if family == 6:
+            learned |= {name_of(index) for one in routes if one.is_learned for index in one.oifs}
+    return HostFacts(found[4], found[6], frozenset(learned - {""}))
+
+
+def read_facts(access: Access, links: HostFacts) -> dict[str, object]:
+    """Return the fields of `planner.forwarding.Facts`."""
+    mtu = 1500
+    for name in (*links.uplinks4, *links.uplinks6):
+        found = access.link(HOST, name)
+        if found is not None:
+            mtu = found.mtu
+            break
+    return {
+        "uplinks4": links.uplinks4,
+        "uplinks6": links.uplinks6,
+        "learned6": links.learned6,
+        "force_forwarding": read_sysctl("net/ipv6/conf/all/force_forwarding") is not None,
+        "links6": conf_links(6),
+        "mtu": mtu,
+    }

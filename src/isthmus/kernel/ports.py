@@ -1,0 +1,102 @@
+"""Ports of the host's namespace: who holds them, and which the kernel keeps for itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_IPV6,
+    IPV6_V6ONLY,
+    SO_REUSEADDR,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    socket,
+)
+
+from isthmus.kernel.sysctl import read_sysctl
+from isthmus.model.address import Address
+
+__all__ = ["ephemeral_range", "holder_of", "is_bound", "reserved_ports"]
+
+
+def is_bound(host: Address | None, port: int, protocol: str) -> bool:
+    """Whether a process of this namespace holds a port: a bind of it fails with EADDRINUSE.
+
+    None is every address of both families. SCTP has no sockets on many kernels: never held there.
+    """
+    if host is None:
+        return _taken(AF_INET, "0.0.0.0", port, protocol) or _taken(AF_INET6, "::", port, protocol)
+    return _taken(host.af, str(host), port, protocol)
+
+
+def _taken(family: int, address: str, port: int, protocol: str) -> bool:
+    if protocol == "sctp":
+        kind, number = SOCK_STREAM, 132
+    else:
+        kind, number = (SOCK_STREAM, 6) if protocol == "tcp" else (SOCK_DGRAM, 17)
+    try:
+        probe = socket(family, kind | SOCK_CLOEXEC, number)
+    except OSError:
+        return False  # this kernel has no such sockets, so nobody holds one
+    try:
+        if protocol == "tcp":
+            # Connections in TIME_WAIT hold nothing that a translation needs; a listener still refuses.
+            probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        if family == AF_INET6:
+            probe.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        probe.bind((address, port))
+    except OSError as cause:
+        return cause.errno == errno.EADDRINUSE
+    finally:
+        probe.close()
+    return False
+
+
+def holder_of(port: int, protocol: str) -> str:
+    """Return `PROGRAM (pid N)` of the process that holds a port, as far as /proc tells."""
+    inodes = _inodes(port, protocol)
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            links = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
+            if any(link.startswith("socket:[") and link[8:-1] in inodes for link in links):
+                with open(f"/proc/{name}/comm", encoding="utf-8", errors="replace") as file:
+                    return f"{file.read().strip()} (pid {name})"
+        except OSError:
+            continue  # it ended meanwhile
+    return "a process that /proc does not show"
+
+
+def _inodes(port: int, protocol: str) -> set[str]:
+    """Return the socket inodes bound to a port. Source: proc(5), /proc/net/tcp."""
+    found = set()
+    for table in (protocol, f"{protocol}6"):
+        try:
+            with open(f"/proc/net/{table}", encoding="ascii") as file:
+                rows = [line.split() for line in file][1:]
+        except OSError:
+            continue
+        found |= {row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port and row[2].endswith(":0000")}
+    return found
+
+
+def ephemeral_range() -> tuple[int, int]:
+    """Return the first and last port that the kernel gives to outgoing connections."""
+    text = read_sysctl("net/ipv4/ip_local_port_range") or "32768 60999"
+    low, high = text.split()
+    return int(low), int(high)
+
+
+def reserved_ports() -> frozenset[int]:
+    """Return the ports that the operator keeps out of automatic choice."""
+    found: set[int] = set()
+    for part in (read_sysctl("net/ipv4/ip_local_reserved_ports") or "").split(","):
+        first, _, last = part.partition("-")
+        if first:
+            found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)

@@ -1,0 +1,61 @@
+"""Values under /proc/sys, of the network namespace that the calling thread is in."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from isthmus.errors import KernelError, NotPermitted
+
+__all__ = ["conf_links", "read_sysctl", "write_sysctl"]
+
+
+def read_sysctl(name: str) -> str | None:
+    """Return a value without its newline; None: this kernel or link has no such name."""
+    try:
+        fd = os.open(f"/proc/sys/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as cause:
+        if cause.errno == errno.EOPNOTSUPP:
+            return None
+        raise KernelError("read sysctl", name, cause.errno or 0) from cause
+    try:
+        return os.read(fd, 4096).decode().strip()
+    finally:
+        os.close(fd)
+
+
+def write_sysctl(name: str, value: str) -> bool:
+    """Write a value; False: there is no such name (its link has gone).
+
+    Raises:
+        NotPermitted: /proc/sys is read-only here, or we may not.
+        KernelError: the kernel refuses the value.
+    """
+    try:
+        fd = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as cause:
+        if cause.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise NotPermitted(
+                f"cannot write sysctl {name}: {errno.errorcode[cause.errno]}", hint="mount /proc/sys read-write"
+            ) from cause
+        raise KernelError("write sysctl", name, cause.errno or 0) from cause
+    try:
+        os.write(fd, value.encode())
+    except OSError as cause:
+        raise KernelError("write sysctl", f"{name} = {value}", cause.errno or 0) from cause
+    finally:
+        os.close(fd)
+    return True
+
+
+def conf_links(family: int) -> tuple[str, ...]:
+    """Return the links that have sysctls of a family, sorted; `all` and `default` are left out."""
+    try:
+        names = os.listdir(f"/proc/sys/net/ipv{family}/conf")
+    except FileNotFoundError:
+        return ()
+    return tuple(sorted(name for name in names if name not in ("all", "default")))

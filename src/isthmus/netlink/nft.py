@@ -1,0 +1,314 @@
+"""nf_tables over nfnetlink: the generation id, set and map elements, what is loaded in our table.
+
+Numbers on this wire are in network order. An interval is two elements in a plain set (its end, one past
+the last, flagged NFT_SET_ELEM_INTERVAL_END) and one element with NFTA_SET_ELEM_KEY_END in a
+concatenated set. Source: linux/netfilter/nf_tables.h, nfnetlink.h; nft(8) for type widths.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from isthmus.model.address import Address, Prefix
+from isthmus.model.host import Element
+from isthmus.model.ruleset import SETS, TABLE, SetType
+from isthmus.netlink.wire import (
+    NLM_F_CREATE,
+    Request,
+    WireError,
+    attr,
+    attr_string,
+    attribute_list,
+    attributes,
+    nested,
+    text,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Final
+
+__all__ = [
+    "add_elements",
+    "batch_begin",
+    "batch_end",
+    "chains",
+    "decode_elements",
+    "decode_generation",
+    "delete_elements",
+    "delete_table",
+    "dump_elements",
+    "element",
+    "fingerprint",
+    "generation",
+    "rules",
+    "sets",
+    "table",
+]
+
+_NFTABLES: Final = 10 << 8
+_BATCH_BEGIN: Final = 16
+_BATCH_END: Final = 17
+_NFNL_BATCH_GENID: Final = 1
+_GETTABLE: Final = _NFTABLES | 1
+_DELTABLE: Final = _NFTABLES | 2
+_GETCHAIN: Final = _NFTABLES | 4
+_GETRULE: Final = _NFTABLES | 7
+_GETSET: Final = _NFTABLES | 10
+_NEWSETELEM: Final = _NFTABLES | 12
+_GETSETELEM: Final = _NFTABLES | 13
+_DELSETELEM: Final = _NFTABLES | 14
+_GETGEN: Final = _NFTABLES | 16
+
+_NFTA_TABLE_NAME: Final = 1
+_NFTA_GEN_ID: Final = 1
+_NFTA_CHAIN_TABLE: Final = 1
+_NFTA_CHAIN_NAME: Final = 3
+_NFTA_CHAIN_VOLATILE: Final = frozenset({2, 6, 8, 9, 12})  # handle, use, counters, pad, userdata
+_NFTA_RULE_TABLE: Final = 1
+_NFTA_RULE_CHAIN: Final = 2
+_NFTA_RULE_EXPRESSIONS: Final = 4
+_NFTA_EXPR_NAME: Final = 1
+_NFTA_EXPR_DATA: Final = 2
+_NFTA_SET_TABLE: Final = 1
+_NFTA_SET_NAME: Final = 2
+_NFTA_SET_STABLE: Final = (2, 3, 5, 7)  # name, flags, key length, data length
+_NFTA_LIST_TABLE: Final = 1
+_NFTA_LIST_SET: Final = 2
+_NFTA_LIST_ELEMENTS: Final = 3
+_NFTA_LIST_ELEM: Final = 1
+_NFTA_SET_ELEM_KEY: Final = 1
+_NFTA_SET_ELEM_DATA: Final = 2
+_NFTA_SET_ELEM_FLAGS: Final = 3
+_NFTA_SET_ELEM_KEY_END: Final = 10
+_NFTA_DATA_VALUE: Final = 1
+_INTERVAL_END: Final = 1
+
+_NFPROTO_INET: Final = 1
+_INET: Final = bytes((_NFPROTO_INET, 0, 0, 0))  # struct nfgenmsg: family, version, res_id
+_HOST_U32: Final = Struct(">I")
+_ELEMENTS_A_MESSAGE: Final = 400  # a nested attribute holds 64 KiB at most
+
+
+def generation() -> Request:
+    """Ask for the generation id, which every committed batch of anybody raises."""
+    return Request(_GETGEN, 0, bytes(4), "read", "the nf_tables generation")
+
+
+def decode_generation(payload: bytes) -> int:
+    """Decode the answer to `generation`."""
+    return int.from_bytes(attributes(payload, 4)[_NFTA_GEN_ID], "big")
+
+
+def batch_begin(generation_id: int | None) -> Request:
+    """Open a batch; with a generation id it is refused (ERESTART) when the rules have moved on."""
+    payload = bytes((0, 0, 0, 10))
+    if generation_id is not None:
+        payload += attr(_NFNL_BATCH_GENID, _HOST_U32.pack(generation_id))
+    return Request(_BATCH_BEGIN, 0, payload, "commit to", "table inet isthmus")
+
+
+def batch_end() -> Request:
+    """Close a batch."""
+    return Request(_BATCH_END, 0, bytes((0, 0, 0, 10)), "commit to", "table inet isthmus")
+
+
+def delete_table() -> Request:
+    """Delete our table and all that is in it (inside a batch)."""
+    return Request(_DELTABLE, 0, _INET + attr_string(_NFTA_TABLE_NAME, TABLE), "delete", "table inet isthmus")
+
+
+def table() -> Request:
+    """Ask for our table; ENOENT: it is not there."""
+    return Request(_GETTABLE, 0, _INET + attr_string(_NFTA_TABLE_NAME, TABLE), "read", "table inet isthmus")
+
+
+def add_elements(elements: Sequence[Element]) -> list[Request]:
+    """Add elements, in one message for each set (a batch takes them)."""
+    return _element_messages(_NEWSETELEM, NLM_F_CREATE, elements, "add elements to")
+
+
+def delete_elements(elements: Sequence[Element]) -> list[Request]:
+    """Delete elements; one that is missing fails the batch with ENOENT."""
+    return _element_messages(_DELSETELEM, 0, elements, "delete elements of")
+
+
+def element(one: Element) -> Request:
+    """Ask for one element of a hash set by its key; ENOENT: it is not there."""
+    return Request(_GETSETELEM, 0, _element_list(one.name, [_encode(one, with_data=False)]), "read", one.name)
+
+
+def dump_elements(name: str) -> Request:
+    """Ask for all elements of a set, as a dump."""
+    payload = _INET + attr_string(_NFTA_LIST_TABLE, TABLE) + attr_string(_NFTA_LIST_SET, name)
+    return Request(_GETSETELEM, 0, payload, "read", f"set {name}")
+
+
+def _element_messages(kind: int, flags: int, elements: Sequence[Element], operation: str) -> list[Request]:
+    by_set: dict[str, list[bytes]] = {}
+    for one in elements:
+        by_set.setdefault(one.name, []).append(_encode(one, with_data=True))
+    found = []
+    for name, encoded in by_set.items():
+        for start in range(0, len(encoded), _ELEMENTS_A_MESSAGE):
+            payload = _element_list(name, encoded[start : start + _ELEMENTS_A_MESSAGE])
+            found.append(Request(kind, flags, payload, operation, f"set {name}"))
+    return found
+
+
+def _element_list(name: str, encoded: Iterable[bytes]) -> bytes:
+    return (
+        _INET
+        + attr_string(_NFTA_LIST_TABLE, TABLE)
+        + attr_string(_NFTA_LIST_SET, name)
+        + nested(_NFTA_LIST_ELEMENTS, *encoded)
+    )
+
+
+def _encode(one: Element, *, with_data: bool) -> bytes:
+    kind = SETS[one.name]
+    low = b"".join(_encode_part(name, part, last=False) for name, part in zip(kind.key, one.parts, strict=True))
+    body = nested(_NFTA_SET_ELEM_KEY, attr(_NFTA_DATA_VALUE, low))
+    high = b""
+    if kind.interval:
+        high = b"".join(_encode_part(name, part, last=True) for name, part in zip(kind.key, one.parts, strict=True))
+        if len(kind.key) > 1:
+            body += nested(_NFTA_SET_ELEM_KEY_END, attr(_NFTA_DATA_VALUE, high))
+    if with_data and one.data:
+        data = b"".join(_encode_part(name, part, last=False) for name, part in zip(kind.data, one.data, strict=True))
+        body += nested(_NFTA_SET_ELEM_DATA, attr(_NFTA_DATA_VALUE, data))
+    found = nested(_NFTA_LIST_ELEM, body)
+    if kind.interval and len(kind.key) == 1:
+        end = int.from_bytes(high, "big") + 1
+        if end < 1 << 8 * len(high):
+            key = nested(_NFTA_SET_ELEM_KEY, attr(_NFTA_DATA_VALUE, end.to_bytes(len(high), "big")))
+            flag = attr(_NFTA_SET_ELEM_FLAGS, _HOST_U32.pack(_INTERVAL_END))
+            found += nested(_NFTA_LIST_ELEM, key, flag)
+    return found
+
+
+def _encode_part(kind: str, part: object, *, last: bool) -> bytes:
+    if kind == "ifname":
+        return str(part).encode().ljust(16, b"\0")
+    if kind == "inet_proto":
+        return bytes((part, 0, 0, 0)) if isinstance(part, int) else b""
+    if kind == "inet_service":
+        return part.to_bytes(2, "big") + b"\0\0" if isinstance(part, int) else b""
+    if isinstance(part, Prefix):
+        return (part.last if last else part.first).packed
+    assert isinstance(part, Address)
+    return part.packed
+
+
+_WIDTH: Final = {"ifname": 16, "inet_proto": 4, "inet_service": 4, "ipv4_addr": 4, "ipv6_addr": 16}
+
+
+def decode_elements(payloads: Iterable[bytes]) -> list[Element]:
+    """Decode the answers to `element` or `dump_elements` of one set.
+
+    Raises:
+        WireError: not such a message, or a set that we do not know.
+    """
+    plain: list[Element] = []
+    edges: list[tuple[int, bool, tuple[int | Address, ...]]] = []
+    name, kind = "", SetType(key=())
+    for payload in payloads:
+        found = attributes(payload, 4)
+        name = text(found[_NFTA_LIST_SET])
+        if name not in SETS:
+            raise WireError(f"unknown set {name}")
+        kind = SETS[name]
+        for _, body in attribute_list(found.get(_NFTA_LIST_ELEMENTS, b"")):
+            parts = attributes(body)
+            low = attributes(parts[_NFTA_SET_ELEM_KEY])[_NFTA_DATA_VALUE]
+            data = attributes(parts.get(_NFTA_SET_ELEM_DATA, b"")).get(_NFTA_DATA_VALUE, b"")
+            values = tuple(_decode_parts(kind.data, data, data)) if data else ()
+            if kind.interval and len(kind.key) == 1:
+                flags = int.from_bytes(parts.get(_NFTA_SET_ELEM_FLAGS, b"\0"), "big")
+                edges.append((int.from_bytes(low, "big"), bool(flags & _INTERVAL_END), values))
+            else:
+                end = attributes(parts.get(_NFTA_SET_ELEM_KEY_END, b"")).get(_NFTA_DATA_VALUE, low)
+                plain.append(Element(name=name, parts=tuple(_decode_parts(kind.key, low, end)), data=values))
+    return plain + list(_pair_edges(name, kind, edges))
+
+
+def _pair_edges(
+    name: str, kind: SetType, edges: list[tuple[int, bool, tuple[int | Address, ...]]]
+) -> Iterator[Element]:
+    if not edges:
+        return
+    width = _WIDTH[kind.key[0]]
+    edges.sort(key=lambda edge: (edge[0], not edge[1]))
+    ends = [number for number, is_end, _ in edges if is_end]
+    for number, is_end, data in edges:
+        if is_end:
+            continue
+        end = next((one for one in ends if one > number), 1 << 8 * width)
+        last = (end - 1).to_bytes(width, "big")
+        parts = tuple(_decode_parts(kind.key, number.to_bytes(width, "big"), last))
+        yield Element(name=name, parts=parts, data=data)
+
+
+def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[int | str | Address | Prefix]:
+    offset = 0
+    for kind in kinds:
+        width = _WIDTH[kind]
+        piece, last = low[offset : offset + width], high[offset : offset + width]
+        offset += width
+        if kind == "ifname":
+            yield text(piece)
+        elif kind == "inet_proto":
+            yield piece[0]
+        elif kind == "inet_service":
+            yield int.from_bytes(piece[:2], "big")
+        elif piece == last and low is high:
+            yield Address.decode(piece)
+        else:
+            span = int.from_bytes(last, "big") - int.from_bytes(piece, "big") + 1
+            length = 8 * width - (span.bit_length() - 1)
+            yield Prefix.around(Address.decode(piece), length)
+
+
+def chains() -> Request:
+    """Ask for all chains of inet tables, as a dump."""
+    return Request(_GETCHAIN, 0, _INET, "read", "chains")
+
+
+def rules() -> Request:
+    """Ask for the rules of our table, as a dump."""
+    return Request(_GETRULE, 0, _INET + attr_string(_NFTA_RULE_TABLE, TABLE), "read", "rules")
+
+
+def sets() -> Request:
+    """Ask for the sets of our table, as a dump."""
+    return Request(_GETSET, 0, _INET + attr_string(_NFTA_SET_TABLE, TABLE), "read", "sets")
+
+
+def fingerprint(chain_dump: Iterable[bytes], rule_dump: Iterable[bytes], set_dump: Iterable[bytes]) -> bytes:
+    """Return what identifies the loaded rules: all that a stranger could have changed, no handle, no counter."""
+    return b"".join((*_chain_prints(chain_dump), *_rule_prints(rule_dump), *sorted(_set_prints(set_dump))))
+
+
+def _chain_prints(dump: Iterable[bytes]) -> Iterator[bytes]:
+    for payload in dump:
+        found = attributes(payload, 4)
+        if text(found.get(_NFTA_CHAIN_TABLE, b"")) == TABLE:
+            kept = [attr(kind, found[kind]) for kind in sorted(found) if kind not in _NFTA_CHAIN_VOLATILE]
+            yield b"chain" + b"".join(kept)
+
+
+def _rule_prints(dump: Iterable[bytes]) -> Iterator[bytes]:
+    for payload in dump:
+        found = attributes(payload, 4)
+        yield b"rule" + found[_NFTA_RULE_CHAIN]
+        for _, body in attribute_list(found.get(_NFTA_RULE_EXPRESSIONS, b"")):
+            parts = attributes(body)
+            name = parts[_NFTA_EXPR_NAME]
+            yield name if text(name) == "counter" else name + parts.get(_NFTA_EXPR_DATA, b"")
+
+
+def _set_prints(dump: Iterable[bytes]) -> Iterator[bytes]:
+    for payload in dump:
+        found = attributes(payload, 4)
+        yield b"set" + b"".join(attr(kind, found.get(kind, b"")) for kind in _NFTA_SET_STABLE)

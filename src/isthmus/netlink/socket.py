@@ -1,0 +1,214 @@
+"""The one place that opens AF_NETLINK: requests in one send, dumps, batches.
+
+Strict checking and extended ack are always on; every ack is read, since one that is left unread ends in
+ENOBUFS hundreds of calls later, in an unrelated place. Source: netlink(7), linux/netlink.h.
+"""
+
+from __future__ import annotations
+
+import errno
+from _socket import AF_NETLINK, SO_RCVBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
+from struct import Struct
+
+from isthmus.errors import KernelError, NotPermitted
+from isthmus.netlink.wire import (
+    MESSAGE_HEADER,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_MULTI,
+    NLM_F_REQUEST,
+    Request,
+    attributes,
+    messages,
+    text,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+__all__ = ["NETLINK_NETFILTER", "NETLINK_ROUTE", "Answer", "Socket"]
+
+NETLINK_ROUTE: Final = 0
+NETLINK_NETFILTER: Final = 12
+_SOL_NETLINK: Final = 270
+_NETLINK_CAP_ACK: Final = 10
+_NETLINK_EXT_ACK: Final = 11
+_NETLINK_GET_STRICT_CHK: Final = 12
+_SO_RCVBUFFORCE: Final = 33
+_NLMSG_ERROR: Final = 2
+_NLMSG_DONE: Final = 3
+_NLM_F_CAPPED: Final = 0x100
+_NLM_F_ACK_TLVS: Final = 0x200
+_NLMSGERR_ATTR_MSG: Final = 1
+_ERROR: Final = Struct("=i")
+_RECEIVE_BYTES: Final = 1 << 18
+_BUFFER_BYTES: Final = 1 << 22
+_MESSAGES_A_SEND: Final = 200
+
+
+class Answer:
+    """What came back for one request: errno (0: accepted), the kernel's words, the messages it sent."""
+
+    __slots__ = ("errno", "extack", "payloads", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.errno = 0
+        self.extack = ""
+        self.payloads: list[bytes] = []
+
+    def error(self) -> KernelError | NotPermitted:
+        """Return the refusal as an exception."""
+        request = self.request
+        found = KernelError(request.operation, request.subject, self.errno, self.extack)
+        if self.errno == errno.EPERM:
+            return NotPermitted(found.message, hint="run as root, or inside a user namespace: unshare -Urn")
+        return found
+
+
+class Socket:
+    """A netlink socket in the network namespace of the thread that opens it."""
+
+    def __init__(self, protocol: int) -> None:
+        self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        if protocol == NETLINK_ROUTE:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        try:
+            self._socket.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        except PermissionError:
+            self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _BUFFER_BYTES)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close it. After an nf_tables deletion the kernel makes the last closer wait some 16 ms."""
+        self._socket.close()
+
+    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+        """Send requests, few sends in all, and return an answer for each, in order; errors are not raised.
+
+        The kernel goes on after a request that it refuses: rtnetlink has no transaction.
+        """
+        answers: list[Answer] = []
+        for start in range(0, len(requests), _MESSAGES_A_SEND):
+            answers += self._exchange(requests[start : start + _MESSAGES_A_SEND])
+        return answers
+
+    def _exchange(self, requests: Sequence[Request]) -> list[Answer]:
+        answers: dict[int, Answer] = {}
+        parts: list[bytes] = []
+        for request in requests:
+            parts += self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_ACK)
+            answers[self._sequence] = Answer(request)
+        self._socket.send(b"".join(parts))
+        waiting = len(answers)
+        while waiting:
+            for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE_BYTES)):
+                answer = answers.get(sequence)
+                if answer is None:
+                    continue
+                if kind == _NLMSG_ERROR:
+                    answer.errno, answer.extack = _refusal(flags, payload)
+                    waiting -= 1
+                else:
+                    answer.payloads.append(payload)
+        return list(answers.values())
+
+    def do(self, *requests: Request) -> list[Answer]:
+        """Send requests and raise the first refusal.
+
+        Raises:
+            KernelError, NotPermitted: one was refused; the others may have been carried out.
+        """
+        answers = self.ask(requests)
+        for answer in answers:
+            if answer.errno:
+                raise answer.error()
+        return answers
+
+    def dump(self, request: Request) -> list[bytes]:
+        """Send a dump request and return the payloads; a dump that was interrupted is taken again.
+
+        Raises:
+            KernelError: the kernel refused it.
+        """
+        for _ in range(16):
+            found, intact = self._dump_once(request)
+            if intact:
+                return found
+        raise KernelError(request.operation, request.subject, errno.EINTR, "the dump changed under each of 16 tries")
+
+    def _dump_once(self, request: Request) -> tuple[list[bytes], bool]:
+        self._socket.send(b"".join(self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_DUMP)))
+        found: list[bytes] = []
+        intact = True
+        while True:
+            for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE_BYTES)):
+                if sequence != self._sequence:
+                    continue
+                intact = intact and not flags & NLM_F_DUMP_INTR
+                if kind == _NLMSG_ERROR or kind == _NLMSG_DONE:
+                    number, words = _refusal(flags, payload) if len(payload) >= 4 else (0, "")
+                    if number:
+                        answer = Answer(request)
+                        answer.errno, answer.extack = number, words
+                        raise answer.error()
+                    return found, intact
+                found.append(payload)
+                if not flags & NLM_F_MULTI:
+                    return found, intact
+
+    def batch(self, begin: Request, requests: Sequence[Request], end: Request) -> list[Answer]:
+        """Send an nfnetlink batch: all of `requests` take effect, or none.
+
+        Returns answers of refused requests alone; empty means committed. The ack is asked of `end`'s
+        predecessor only in effect: the kernel reports each error, and acks what bears NLM_F_ACK.
+        Source: nfnetlink.c nfnetlink_rcv_batch.
+        """
+        first = self._sequence + 1
+        parts = self._framed(begin, NLM_F_REQUEST)
+        answers: dict[int, Answer] = {first: Answer(begin)}
+        last = len(requests) - 1
+        for number, request in enumerate(requests):
+            parts += self._framed(request, request.flags | NLM_F_REQUEST | (NLM_F_ACK if number == last else 0))
+            answers[self._sequence] = Answer(request)
+        final = self._sequence
+        parts += self._framed(end, NLM_F_REQUEST)
+        self._socket.send(b"".join(parts))
+        refused: list[Answer] = []
+        while True:
+            for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE_BYTES)):
+                answer = answers.get(sequence)
+                if answer is None or kind != _NLMSG_ERROR:
+                    continue
+                answer.errno, answer.extack = _refusal(flags, payload)
+                if answer.errno:
+                    refused.append(answer)
+                if sequence == final or sequence == first:
+                    return refused
+
+    def _framed(self, request: Request, flags: int) -> list[bytes]:
+        self._sequence += 1
+        payload = request.payload
+        padding = b"\0" * (-len(payload) & 3)
+        return [MESSAGE_HEADER.pack(16 + len(payload), request.kind, flags, self._sequence, 0), payload, padding]
+
+
+def _refusal(flags: int, payload: bytes) -> tuple[int, str]:
+    number = -_ERROR.unpack_from(payload)[0]
+    if not number or not flags & _NLM_F_ACK_TLVS:
+        return number, ""
+    # struct nlmsgerr: error, then the header of the request (all of it, unless capped).
+    offset = 4 + 16
+    if not flags & _NLM_F_CAPPED:
+        offset = 4 + ((MESSAGE_HEADER.unpack_from(payload, 4)[0] + 3) & ~3)
+    return number, text(attributes(payload, offset).get(_NLMSGERR_ATTR_MSG, b""))

@@ -1,0 +1,75 @@
+"""From the record to the host that should be: record, scope -> HostState."""
+
+from __future__ import annotations
+
+from isthmus.model.host import File, HostObject, HostState, NamedNetns, Process, Ruleset
+from isthmus.model.network import Record
+from isthmus.model.value import Value
+from isthmus.planner.firewall import network_elements, publish_elements
+from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls
+from isthmus.planner.links import attachment_links, direct_link, namespace_routes, network_links
+from isthmus.planner.names import namespace_files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["EVERYTHING", "Scope", "desired"]
+
+
+class Scope(Value):
+    """What a change looks at: the host's part (networks, ruleset, forwarding), and namespaces (None: all)."""
+
+    host: bool
+    namespaces: frozenset[str] | None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds all that is ours: only then is what is on no record a stray."""
+        return self.host and self.namespaces is None
+
+    def has(self, namespace: str) -> bool:
+        """Whether a namespace is in it."""
+        return self.namespaces is None or namespace in self.namespaces
+
+
+EVERYTHING = Scope(host=True, namespaces=None)
+
+
+def desired(record: Record, scope: Scope, facts: Facts, version: str) -> HostState:
+    """Return what should exist within a scope; `version` is the static ruleset's."""
+    state: HostState = {}
+    for item in _objects(record, scope, facts, version):
+        state[item.key] = item
+    return state
+
+
+def _objects(record: Record, scope: Scope, facts: Facts, version: str) -> Iterator[HostObject]:
+    if scope.host:
+        if record.networks:
+            yield Ruleset(version=version)
+        for network in record.networks.values():
+            yield from network_links(network)
+            yield from network_elements(network, record.networks.values())
+        yield from host_sysctls(record, facts)
+    for namespace in record.namespaces.values():
+        if scope.has(namespace.id) and namespace.made:
+            yield NamedNetns(name=namespace.id)
+    for path, text in namespace_files(record, scope.namespaces).items():
+        yield File(path=path, text=text)
+    for attachment in record.attachments.values():
+        if scope.has(attachment.namespace):
+            yield from attachment_links(record.networks[attachment.network], attachment)
+    for link in record.links.values():
+        if scope.has(link.a.namespace) or scope.has(link.b.namespace):
+            yield from direct_link(link)
+    for name in record.namespaces:
+        if scope.has(name):
+            yield from namespace_routes(record, name)
+    for publish in record.publishes.values():
+        if scope.has(publish.namespace):
+            yield from publish_elements(record, publish)
+    yield from namespace_sysctls(record, scope.namespaces, facts)
+    for command in record.commands.values():
+        if scope.has(command.namespace):
+            yield Process(netns=command.namespace, argv=command.argv)

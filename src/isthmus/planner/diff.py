@@ -1,0 +1,87 @@
+"""(current, desired) -> Plan, in an order that the kernel accepts and that stays safe in between.
+
+Taking away goes first and in reverse order: what steers packets to an address goes before the address,
+what drops packets goes last. Bringing in goes the other way round: the drops are in the kernel before a
+bridge is up, steering comes when the link stands.
+"""
+
+from __future__ import annotations
+
+from isthmus.model.host import (
+    HOST,
+    Bridge,
+    Element,
+    File,
+    HostObject,
+    HostState,
+    LinkAddress,
+    NamedNetns,
+    Process,
+    Route,
+    Ruleset,
+    Sysctl,
+    Veth,
+)
+from isthmus.model.plan import Add, Change, Plan, Remove, Step
+from isthmus.planner.firewall import PORT_SETS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = ["diff"]
+
+_RANKS: Final[dict[type, int]] = {
+    NamedNetns: 0,
+    File: 1,
+    Ruleset: 2,
+    Element: 3,
+    Bridge: 4,
+    LinkAddress: 5,
+    Sysctl: 6,
+    Veth: 7,
+    Route: 9,
+    Process: 11,
+}
+_RANK_INNER_ADDRESS: Final = 8
+_RANK_PORT_ELEMENT: Final = 10
+
+
+def _rank(item: HostObject) -> int:
+    if type(item) is Element and item.name in PORT_SETS:
+        return _RANK_PORT_ELEMENT
+    if type(item) is LinkAddress and item.netns != HOST:
+        return _RANK_INNER_ADDRESS
+    return _RANKS[type(item)]
+
+
+def _order(item: HostObject) -> tuple[int, str]:
+    # Sysctls in the order that they were wished in: accept_ra before forwarding, `all` before single links.
+    return _rank(item), item.netns if isinstance(item, LinkAddress | Route | Veth) else ""
+
+
+def diff(current: HostState, wanted: HostState) -> Plan:
+    """Return the steps from `current` to `wanted`; equal states give an empty plan."""
+    gone = [item for key, item in current.items() if key not in wanted]
+    gone.sort(key=_order, reverse=True)
+    steps: list[Step] = [Remove(item=item) for item in gone if not _falls_with(item, current, wanted)]
+    coming: list[tuple[tuple[int, str], Step]] = []
+    for key, item in wanted.items():
+        found = current.get(key)
+        if found is None:
+            coming.append((_order(item), Add(item=item)))
+        elif found != item:
+            coming.append((_order(item), Change(before=found, item=item)))
+    coming.sort(key=lambda pair: pair[0])
+    steps += [step for _, step in coming]
+    return Plan(steps=tuple(steps))
+
+
+def _falls_with(item: HostObject, current: HostState, wanted: HostState) -> bool:
+    """Whether an object goes by itself with another that is taken away: what hangs on a link, on a table."""
+    if type(item) is Element:
+        return ("ruleset",) in current and ("ruleset",) not in wanted and item.name not in PORT_SETS
+    if isinstance(item, LinkAddress) and item.netns == HOST:
+        bridge = ("bridge", item.ifname)
+        return bridge in current and bridge not in wanted
+    return False

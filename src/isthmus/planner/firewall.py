@@ -1,0 +1,99 @@
+"""The elements that the sets and maps of table `inet isthmus` ought to hold; ruleset.nft says what they do."""
+
+from __future__ import annotations
+
+from isthmus.model.address import Address
+from isthmus.model.host import Element
+from isthmus.model.network import Attachment, Network, Publish, Record
+from isthmus.model.ruleset import PROTOCOLS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final
+
+__all__ = ["PORT_SETS", "needs_loopback", "network_elements", "publish_elements", "publish_targets"]
+
+# The sets that steer packets to an attachment; all others are of a network.
+PORT_SETS: Final = frozenset({"port4", "port6", "anyport4", "anyport6", "open4", "open6"})
+
+
+def network_elements(network: Network, others: Iterable[Network]) -> Iterator[Element]:
+    """Yield what the firewall must know of a network; `others` are all networks of the host."""
+    bridge = network.bridge
+    yield Element(name="adopted" if network.adopted else "bridges", parts=(bridge,))
+    yield Element(name="self", parts=(bridge, bridge))
+    yield Element(name="has_exit" if network.has_exit else "no_exit", parts=(bridge,))
+    if network.uplink == "routed":
+        yield Element(name="routed", parts=(bridge,))
+    for other in others:
+        if other.name != network.name and (other.name in network.allow or network.name in other.allow):
+            yield Element(name="pairs", parts=(bridge, other.bridge))
+            yield Element(name="pairs", parts=(other.bridge, bridge))
+    for subnet in network.subnets:
+        family, prefix = subnet.prefix.family, subnet.prefix
+        yield Element(name=f"onlink{family}", parts=(bridge, prefix))
+        if network.uplink != "routed":
+            yield Element(name=f"closed{family}", parts=(prefix,))
+        if subnet.gateway is not None:
+            yield Element(name=f"gateways{family}", parts=(subnet.gateway,))
+            yield Element(name=f"gateway_of{family}", parts=(subnet.gateway, bridge))
+        if network.uplink == "nat":
+            fixed = [one for one in network.snat if one.family == family]
+            if fixed:
+                yield Element(name=f"snat{family}", parts=(prefix,), data=(fixed[0],))
+            else:
+                yield Element(name=f"masq{family}", parts=(prefix,))
+
+
+def publish_targets(record: Record, publish: Publish) -> Iterator[tuple[Network, Attachment, Address]]:
+    """Yield, for each family, the network, attachment and address that a publish leads to."""
+    families = (4, 6) if publish.host is None else (publish.host.family,)
+    attachments = record.attachments_of(publish.namespace)
+    for family in families:
+        if publish.network is not None:
+            fitting = [one for one in attachments if one.network == publish.network]
+        else:
+            holder = default_route_holder(record, attachments, family)
+            # Without any default route (a network without a way out): the first that has the family.
+            fitting = [holder] if holder is not None else attachments
+        for attachment in fitting:
+            address = attachment.address(family)
+            network = record.networks.get(attachment.network)
+            if address is not None and network is not None:
+                yield network, attachment, address
+                break
+
+
+def default_route_holder(record: Record, attachments: Iterable[Attachment], family: int) -> Attachment | None:
+    """Return which of a namespace's attachments has the default route of a family."""
+    fitting = []
+    for attachment in attachments:
+        network = record.networks.get(attachment.network)
+        if attachment.priority is None or network is None or not network.has_exit:
+            continue
+        subnet = network.subnet(family)
+        if subnet is not None and subnet.gateway is not None and attachment.address(family) is not None:
+            fitting.append(attachment)
+    return min(fitting, key=lambda one: (one.priority or 0, one.sequence)) if fitting else None
+
+
+def publish_elements(record: Record, publish: Publish) -> Iterator[Element]:
+    """Yield the elements of a publish: one for each port and family."""
+    protocol = PROTOCOLS[publish.protocol]
+    for network, _, address in publish_targets(record, publish):
+        family = address.family
+        for offset in range(publish.count):
+            port, host_port = publish.port + offset, publish.host_port + offset
+            if network.uplink == "routed":
+                yield Element(name=f"open{family}", parts=(address, protocol, port))
+            elif publish.host is None:
+                yield Element(name=f"anyport{family}", parts=(protocol, host_port), data=(address, port))
+            else:
+                yield Element(name=f"port{family}", parts=(publish.host, protocol, host_port), data=(address, port))
+
+
+def needs_loopback(publish: Publish) -> bool:
+    """Whether 127.0.0.1 must be translated for it: then its bridge needs route_localnet."""
+    host = publish.host
+    return host is None or (host.family == 4 and host.is_loopback)

@@ -1,0 +1,98 @@
+"""The sysctls that ought to be set: forwarding for each link that packets come in by, 127.0.0.1 for bridges.
+
+What a packet needs is the value of the link that it comes in by, so nothing global is written where the
+kernel allows it. IPv6 has such a value, `force_forwarding`, since Linux 6.17; before that only
+`all/forwarding` forwards, and a change of it is copied to `default` and to every link.
+Source: Documentation/networking/ip-sysctl.rst.
+"""
+
+from __future__ import annotations
+
+from isthmus.model.host import Sysctl
+from isthmus.model.network import Network, Record
+from isthmus.model.value import Value
+from isthmus.planner.firewall import needs_loopback, publish_targets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Facts", "host_sysctls", "namespace_sysctls"]
+
+
+class Facts(Value):
+    """What the planner must know of the host beside its objects.
+
+    `uplinks4` and `uplinks6` are the links of the default routes; `learned6` those of them whose route came
+    by a router advertisement; `force_forwarding`: the kernel has it; `links6` all link names below
+    /proc/sys/net/ipv6/conf; `mtu` that of the default route's link (1500 without one); `strangers`: signs
+    that somebody else needs forwarding.
+    """
+
+    uplinks4: tuple[str, ...] = ()
+    uplinks6: tuple[str, ...] = ()
+    learned6: frozenset[str] = frozenset()
+    force_forwarding: bool = True
+    links6: tuple[str, ...] = ()
+    mtu: int = 1500
+    strangers: tuple[str, ...] = ()
+
+
+def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:
+    """Yield the forwarding sysctls of all networks with a way out, and of the links it leads through."""
+    exits = [network for network in record.networks.values() if network.has_exit]
+    for network in exits:
+        yield from _bridge_forwarding(network, facts, families=(4, 6))
+    if any(network.subnet(4) for network in exits):
+        for link in facts.uplinks4:
+            yield Sysctl(name=f"net/ipv4/conf/{link}/forwarding", value="1", borrowed=True)
+    if any(network.subnet(6) for network in exits):
+        yield from _uplinks6(facts)
+
+
+def _bridge_forwarding(network: Network, facts: Facts, families: tuple[int, ...]) -> Iterator[Sysctl]:
+    for family in families:
+        if network.subnet(family) is None:
+            continue
+        if family == 4:
+            name = f"net/ipv4/conf/{network.bridge}/forwarding"
+            yield Sysctl(name=name, value="1", borrowed=network.adopted)
+        elif facts.force_forwarding:
+            name = f"net/ipv6/conf/{network.bridge}/force_forwarding"
+            yield Sysctl(name=name, value="1", borrowed=network.adopted)
+
+
+def _uplinks6(facts: Facts) -> Iterator[Sysctl]:
+    if facts.force_forwarding:
+        for link in facts.uplinks6:
+            yield Sysctl(name=f"net/ipv6/conf/{link}/force_forwarding", value="1", borrowed=True)
+        return
+    # With forwarding on, an uplink with accept_ra=1 forgets its own default route.
+    for link in sorted(facts.learned6):
+        yield Sysctl(name=f"net/ipv6/conf/{link}/accept_ra", value="2", borrowed=True)
+    for link in ("all", "default", *facts.links6):
+        yield Sysctl(name=f"net/ipv6/conf/{link}/forwarding", value="1", borrowed=True)
+
+
+def namespace_sysctls(record: Record, namespaces: frozenset[str] | None, facts: Facts) -> Iterator[Sysctl]:
+    """Yield what the publishes of these namespaces (None: all) need of the bridges they lead to.
+
+    What namespaces outside the slice need stays needed. For uplink none: the answers to other networks
+    come in by its bridge, which forwards only while something is published there.
+    """
+    loopback = set(record.loopback_elsewhere)
+    published = {(name, family) for name in record.published_elsewhere for family in (4, 6)}
+    for publish in record.publishes.values():
+        if namespaces is None or publish.namespace in namespaces:
+            for network, _, address in publish_targets(record, publish):
+                published.add((network.name, address.family))
+                if address.family == 4 and needs_loopback(publish):
+                    loopback.add(network.name)
+    for name in sorted(loopback):
+        network = record.networks[name]
+        if network.uplink != "routed" and network.subnet(4) is not None:
+            path = f"net/ipv4/conf/{network.bridge}/route_localnet"
+            yield Sysctl(name=path, value="1", borrowed=network.adopted)
+    for name, family in sorted(published):
+        if not record.networks[name].has_exit:
+            yield from _bridge_forwarding(record.networks[name], facts, families=(family,))

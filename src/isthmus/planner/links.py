@@ -1,0 +1,78 @@
+"""The bridges, veth pairs, addresses and routes that ought to exist."""
+
+from __future__ import annotations
+
+from isthmus.model.address import Prefix
+from isthmus.model.host import HOST, Bridge, HostObject, LinkAddress, Route, Veth
+from isthmus.model.network import Attachment, DirectLink, Network, Record
+from isthmus.planner.firewall import default_route_holder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+__all__ = ["attachment_links", "direct_link", "namespace_routes", "network_links"]
+
+_DEFAULT: Final = {4: Prefix(family=4, number=0, length=0), 6: Prefix(family=6, number=0, length=0)}
+
+
+def network_links(network: Network) -> Iterator[HostObject]:
+    """Yield a network's bridge (unless adopted) and its gateway addresses."""
+    if not network.adopted and network.mac is not None:
+        alias = f"isthmus network {network.name}"
+        yield Bridge(name=network.bridge, mac=network.mac, mtu=network.mtu, alias=alias)
+    for subnet in network.subnets:
+        if subnet.gateway is not None:
+            length = subnet.prefix.length
+            yield LinkAddress(netns=HOST, ifname=network.bridge, address=subnet.gateway, length=length)
+
+
+def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostObject]:
+    """Yield an attachment's veth pair and the addresses on its inner end."""
+    yield Veth(
+        netns=HOST,
+        name=attachment.host_ifname,
+        mac=None,
+        mtu=network.mtu,
+        alias=f"isthmus attachment {attachment.id}",
+        peer_netns=attachment.namespace,
+        peer_name=attachment.ifname,
+        peer_mac=attachment.mac,
+        master=network.bridge,
+        hairpin=any(subnet.gateway is not None for subnet in network.subnets),
+        isolated=network.isolate_ports,
+    )
+    for address in attachment.addresses:
+        subnet = network.subnet(address.family)
+        length = subnet.prefix.length if subnet is not None else address.bits
+        yield LinkAddress(netns=attachment.namespace, ifname=attachment.ifname, address=address, length=length)
+
+
+def namespace_routes(record: Record, namespace: str) -> Iterator[Route]:
+    """Yield a namespace's default routes: one a family at most."""
+    attachments = record.attachments_of(namespace)
+    for family in (4, 6):
+        holder = default_route_holder(record, attachments, family)
+        if holder is None:
+            continue
+        subnet = record.networks[holder.network].subnet(family)
+        if subnet is not None and subnet.gateway is not None:
+            yield Route(netns=namespace, prefix=_DEFAULT[family], via=subnet.gateway, ifname=holder.ifname)
+
+
+def direct_link(link: DirectLink) -> Iterator[HostObject]:
+    """Yield a direct link's veth pair and the addresses on both ends."""
+    yield Veth(
+        netns=link.a.namespace,
+        name=link.a.ifname,
+        mac=link.a.mac,
+        mtu=link.mtu,
+        alias=f"isthmus link {link.id}",
+        peer_netns=link.b.namespace,
+        peer_name=link.b.ifname,
+        peer_mac=link.b.mac,
+    )
+    for end in (link.a, link.b):
+        for address, length in end.addresses:
+            yield LinkAddress(netns=end.namespace, ifname=end.ifname, address=address, length=length)

@@ -1,0 +1,62 @@
+"""A change of the record as a value: rows to put, rows to drop; written down in the journal, done at the end.
+
+As bytes it is `marshal` of plain tuples (strings, ints, None): built in, no import, and read back only
+from our own state file, which nobody else may write.
+"""
+
+from __future__ import annotations
+
+import marshal
+
+from isthmus.errors import StoreError
+from isthmus.model.network import Record, Row
+from isthmus.model.value import Value
+from isthmus.store.schema import ENCODE, KEYS, decode_row, kind_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Edit"]
+
+
+class Edit(Value):
+    """Rows to put (in place of one of the same key) and (table, key) of rows to drop; drops come first."""
+
+    puts: tuple[Row, ...] = ()
+    drops: tuple[tuple[str, str], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.puts or self.drops)
+
+    def plus(self, other: Edit) -> Edit:
+        """Return both edits as one, `other` later."""
+        return Edit(puts=self.puts + other.puts, drops=self.drops + other.drops)
+
+    def on(self, record: Record) -> Record:
+        """Return the record after the edit."""
+        tables: dict[str, Any] = {kind: dict(getattr(record, kind)) for kind in KEYS}
+        for kind, key in self.drops:
+            tables[kind].pop(key, None)
+        for row in self.puts:
+            kind = kind_of(row)
+            tables[kind][getattr(row, KEYS[kind])] = row
+        return record.replace(**tables)
+
+    def encode(self) -> bytes:
+        """Write it down."""
+        puts = [(kind_of(row), ENCODE[type(row)](row)) for row in self.puts]
+        return marshal.dumps((puts, self.drops), 2)
+
+    @classmethod
+    def decode(cls, blob: bytes) -> Edit:
+        """Read it back.
+
+        Raises:
+            StoreError: not an edit.
+        """
+        try:
+            puts, drops = marshal.loads(blob)
+            return cls(puts=tuple(decode_row(kind, row) for kind, row in puts), drops=tuple(drops))
+        except (ValueError, TypeError, EOFError, KeyError) as cause:
+            raise StoreError(f"state file: journal: an entry makes no sense: {cause}") from cause

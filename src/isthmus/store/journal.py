@@ -1,0 +1,128 @@
+"""The journal: what a call is about to do, written down before it touches the host.
+
+An entry holds the scope of the change and its edit. The tables keep the old rows until the entry is
+settled, so that the one commit which settles it is the moment of truth. An entry that a call finds belongs
+to a call that died: *applying* is led back to the tables, *leaving* is led on to the edit.
+"""
+
+from __future__ import annotations
+
+import marshal
+
+from isthmus.errors import StoreError
+from isthmus.model.network import Attachment
+from isthmus.model.value import Value
+from isthmus.store.edit import Edit
+from isthmus.store.schema import COLUMNS, ENCODE, KEYS, kind_of
+from isthmus.store.sqlite import Database
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from isthmus.model.network import Borrowed
+
+__all__ = ["APPLYING", "LEAVING", "Entry", "begin", "entries", "forget_host", "settle"]
+
+APPLYING: Final = "applying"
+LEAVING: Final = "leaving"
+REST_S: Final = 60.0
+
+
+class Entry(Value):
+    """An entry: `host` and `namespaces` are its scope (None: all namespaces)."""
+
+    id: int
+    verb: str
+    phase: str
+    host: bool
+    namespaces: frozenset[str] | None
+    edit: Edit
+
+
+def begin(db: Database, entry: Entry, borrowed: tuple[Borrowed, ...], *, durable: bool) -> int:
+    """Write an entry down, with the values that are about to be borrowed; return its id."""
+    names = None if entry.namespaces is None else sorted(entry.namespaces)
+    scope = marshal.dumps((entry.host, names), 2)
+    if durable:
+        db.run("PRAGMA synchronous = FULL")
+    db.run("BEGIN IMMEDIATE")
+    db.run(
+        "INSERT INTO journal (verb, phase, scope, redo) VALUES (?, ?, ?, ?)",
+        (entry.verb, entry.phase, scope, entry.edit.encode()),
+    )
+    number = int(db.one("SELECT last_insert_rowid()")[0])
+    for row in borrowed:
+        db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
+    db.run("COMMIT")
+    return number
+
+
+def entries(db: Database) -> list[Entry]:
+    """Return the entries that are not settled, the oldest first."""
+    found = []
+    for number, verb, phase, scope, redo in db.all("SELECT id, verb, phase, scope, redo FROM journal ORDER BY id"):
+        try:
+            host, names = marshal.loads(scope)
+        except (ValueError, TypeError, EOFError) as cause:
+            raise StoreError(f"state file: journal: entry {number} makes no sense: {cause}") from cause
+        namespaces = None if names is None else frozenset(names)
+        edit = Edit.decode(redo)
+        found.append(Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit))
+    return found
+
+
+def settle(db: Database, number: int, edit: Edit, meta: dict[str, object], trash: tuple[str, ...], now: float) -> None:
+    """Make the edit true in the tables and remove the entry, in one commit."""
+    db.run("BEGIN IMMEDIATE")
+    try:
+        _write(db, edit, now)
+        for key, value in meta.items():
+            db.set_meta(key, value)
+        for what in trash:
+            db.run("INSERT OR REPLACE INTO trash VALUES (?)", (what,))
+        db.run("DELETE FROM journal WHERE id = ?", (number,))
+        db.run("COMMIT")
+    except BaseException:
+        db.run("ROLLBACK")
+        raise
+
+
+def _write(db: Database, edit: Edit, now: float) -> None:
+    for kind, key in edit.drops:
+        if kind == "attachments":
+            rest = now + REST_S
+            db.run("UPDATE leases SET attachment = NULL, rests_until = ? WHERE attachment = ?", (rest, key))
+        elif kind == "networks":
+            db.run("DELETE FROM leases WHERE network = ?", (key,))
+            db.run("DELETE FROM cursors WHERE network = ?", (key,))
+        db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (key,))
+    for row in edit.puts:
+        kind = kind_of(row)
+        marks = ", ".join("?" * COLUMNS[kind])
+        db.run(f"INSERT OR REPLACE INTO {kind} VALUES ({marks})", ENCODE[type(row)](row))
+        if isinstance(row, Attachment):
+            _lease(db, row)
+
+
+def _lease(db: Database, row: Attachment) -> None:
+    db.run("DELETE FROM leases WHERE attachment = ?", (row.id,))
+    for address in row.addresses:
+        db.run("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, NULL)", (row.network, address.packed, row.id))
+        db.run("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (row.network, address.family, address.packed))
+
+
+def forget_host(db: Database, boot_id: str, cookie: int) -> None:
+    """Forget what was bound to a kernel that is gone; networks stay, to be made again."""
+    db.run("BEGIN IMMEDIATE")
+    for kind in KEYS:
+        if kind != "networks":
+            db.run(f"DELETE FROM {kind}")
+    for kind in ("leases", "journal", "trash", "meta"):
+        db.run(f"DELETE FROM {kind}")
+    db.set_meta("boot_id", boot_id)
+    db.set_meta("cookie", cookie)
+    if db.all("SELECT 1 FROM networks LIMIT 1"):
+        scope, nothing = marshal.dumps((True, None), 2), Edit().encode()
+        db.run("INSERT INTO journal (verb, phase, scope, redo) VALUES ('boot', ?, ?, ?)", (APPLYING, scope, nothing))
+    db.run("COMMIT")

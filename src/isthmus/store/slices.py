@@ -1,0 +1,57 @@
+"""Parts of the record: what a change of some namespaces must know, by index, whatever the number of others."""
+
+from __future__ import annotations
+
+from isthmus.model.address import Prefix
+from isthmus.model.network import Record
+from isthmus.store.sqlite import Database
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["load_slice", "other_publishers", "taken_addresses"]
+
+
+def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
+    """Load all networks, and these namespaces with all that hangs on them."""
+    marks = ", ".join("?" * len(namespaces))
+    inside = f"namespace IN ({marks})"
+    return Record(
+        networks=db.rows("networks"),
+        namespaces=db.rows("namespaces", f"id IN ({marks})", namespaces),
+        attachments=db.rows("attachments", inside, namespaces),
+        publishes=db.rows("publishes", inside, namespaces),
+        links=db.rows("links", f"a_namespace IN ({marks}) OR b_namespace IN ({marks})", (*namespaces, *namespaces)),
+        commands=db.rows("commands", inside, namespaces),
+        borrowed=db.rows("borrowed"),
+    )
+
+
+def other_publishers(db: Database, network: str, namespaces: Iterable[str]) -> list[str]:
+    """Return namespaces outside the given ones that have a publish and a port on the network.
+
+    Where one of them has that network alone it is enough: the list is that one.
+    """
+    outside = sorted(namespaces)
+    marks = ", ".join("?" * len(outside))
+    query = (
+        "SELECT p.namespace, (SELECT count(*) FROM attachments b WHERE b.namespace = p.namespace) AS width"
+        " FROM attachments a CROSS JOIN publishes p ON p.namespace = a.namespace"
+        f" WHERE a.network = ? AND a.namespace NOT IN ({marks})"
+    )
+    single = db.all(f"SELECT namespace FROM ({query}) WHERE width = 1 LIMIT 1", (network, *outside))
+    if single:
+        return [str(single[0][0])]
+    return [str(row[0]) for row in db.all(f"SELECT DISTINCT namespace FROM ({query})", (network, *outside))]
+
+
+def taken_addresses(db: Database, network: str, prefix: Prefix, low: int, high: int, now: float) -> frozenset[int]:
+    """Return the numbers of a subnet from `low` to `high` that are leased or rest."""
+    width = prefix.bits // 8
+    rows = db.all(
+        "SELECT address FROM leases WHERE network = ? AND address BETWEEN ? AND ? AND length(address) = ?"
+        " AND (attachment IS NOT NULL OR rests_until > ?)",
+        (network, low.to_bytes(width, "big"), high.to_bytes(width, "big"), width, now),
+    )
+    return frozenset(int.from_bytes(row[0], "big") for row in rows)

@@ -1,0 +1,182 @@
+"""The state file of this host: one SQLite database, one lock beside it.
+
+Writers hold the lock for the whole of a verb; readers open read-only and take none. WAL with
+synchronous NORMAL: a commit outlives a kill; what a power cut could take is bound to the kernel's life,
+which ends with it. What is declared is committed with FULL. No automatic checkpoint: it costs 8 to 12 ms
+on the path of whoever meets it (docs/decisions/0004), so it is made where nobody waits.
+"""
+
+from __future__ import annotations
+
+import _sqlite3
+import os
+from fcntl import LOCK_EX, LOCK_NB, flock
+from stat import S_ISREG, S_IWGRP, S_IWOTH
+
+from isthmus.errors import NotPermitted, StoreError, Unavailable
+from isthmus.model.network import Record, Row
+from isthmus.store.schema import APPLICATION_ID, KEYS, SCHEMA, VERSION, decode_row
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final
+
+__all__ = ["DEFAULT_DIRECTORY", "Database", "Lock", "state_directory"]
+
+DEFAULT_DIRECTORY: Final = "/var/lib/isthmus"
+_FILE: Final = "state.db"
+_LOCK: Final = "lock"
+
+
+def state_directory() -> str:
+    """Return where the state is: ISTHMUS_STATE_DIR or /var/lib/isthmus."""
+    return os.environ.get("ISTHMUS_STATE_DIR") or DEFAULT_DIRECTORY
+
+
+def _owned_directory(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.lstat(path)
+    except PermissionError as cause:
+        raise NotPermitted(
+            f"cannot use state directory {path}: {cause.strerror}",
+            hint="run as root, or set ISTHMUS_STATE_DIR",
+        ) from cause
+    except OSError as cause:
+        raise StoreError(f"cannot use state directory {path}: {cause.strerror}") from cause
+    _not_open_to_others(path, found)
+
+
+def _not_open_to_others(path: str, found: os.stat_result) -> None:
+    if found.st_mode & (S_IWGRP | S_IWOTH):
+        raise StoreError(f"{path} can be written by others", hint=f"chmod go-w {path}, and look who did")
+    if found.st_uid not in (0, os.geteuid()):
+        raise StoreError(f"{path} belongs to uid {found.st_uid}, not to us")
+
+
+class Lock:
+    """The host lock: one writer at a time. Close-on-exec; released by `release` or by the process's end."""
+
+    def __init__(self, directory: str, *, wait: bool = True) -> None:
+        _owned_directory(directory)
+        path = f"{directory}/{_LOCK}"
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as cause:
+            raise StoreError(f"cannot open {path}: {cause.strerror}") from cause
+        try:
+            flock(self._fd, LOCK_EX if wait else LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise Unavailable("another isthmus call is changing this host", hint="try again") from None
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Database:
+    """An open state file; every error of SQLite leaves as StoreError."""
+
+    def __init__(self, directory: str, *, writable: bool) -> None:
+        self.path = f"{directory}/{_FILE}"
+        self.writable = writable
+        fresh = self._inspect()
+        try:
+            self._open(fresh=fresh)
+        except _sqlite3.Error as cause:
+            raise StoreError(
+                f"state file {self.path}: {cause}",
+                hint="move it away and run `isthmus repair --rebuild`: the marks in the kernel hold the record",
+            ) from cause
+
+    def _inspect(self) -> bool:
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            return True
+        except OSError as cause:
+            raise StoreError(f"cannot read {self.path}: {cause.strerror}") from cause
+        if not S_ISREG(found.st_mode):
+            raise StoreError(f"{self.path} is no regular file")
+        _not_open_to_others(self.path, found)
+        return found.st_size == 0
+
+    def _open(self, *, fresh: bool) -> None:
+        old = os.umask(0o077)
+        try:
+            mode = "rwc" if self.writable else "ro"
+            target = f"file:{self.path}?mode={mode}" if self.writable or not fresh else ":memory:"
+            self._db = _sqlite3.connect(target, isolation_level=None, uri=True, timeout=10.0)
+            if self.writable:
+                self._execute("PRAGMA journal_mode = WAL")
+                self._execute("PRAGMA synchronous = NORMAL")
+                self._execute("PRAGMA wal_autocheckpoint = 0")
+            if fresh:
+                self._db.executescript("BEGIN EXCLUSIVE;" + SCHEMA + "COMMIT;")
+        finally:
+            os.umask(old)
+        application, version = self.one("PRAGMA application_id")[0], self.one("PRAGMA user_version")[0]
+        if application != APPLICATION_ID:
+            raise StoreError(f"{self.path} is not a state file of isthmus")
+        if version != VERSION:
+            raise StoreError(
+                f"{self.path} is of version {version}, this isthmus knows version {VERSION}",
+                hint="use the isthmus that wrote it",
+            )
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        try:
+            return self._db.execute(statement, values)
+        except _sqlite3.Error as cause:
+            raise StoreError(f"state file {self.path}: {cause}") from cause
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> None:
+        """Execute a statement."""
+        self._execute(statement, values)
+
+    def run_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute a statement for each row."""
+        try:
+            self._db.executemany(statement, rows)
+        except _sqlite3.Error as cause:
+            raise StoreError(f"state file {self.path}: {cause}") from cause
+
+    def all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        try:
+            found: list[tuple[Any, ...]] = self._execute(statement, values).fetchall()
+        except _sqlite3.Error as cause:
+            raise StoreError(f"state file {self.path}: {cause}") from cause
+        return found
+
+    def one(self, statement: str, values: Sequence[Any] = ()) -> tuple[Any, ...]:
+        """Return the first row of a query that has one."""
+        return self.all(statement, values)[0]
+
+    def rows(self, kind: str, where: str = "1", values: Sequence[Any] = ()) -> dict[str, Any]:
+        """Return rows of the record by their keys."""
+        found: dict[str, Row] = {}
+        for row in self.all(f"SELECT * FROM {kind} WHERE {where}", values):
+            found[row[0]] = decode_row(kind, row)
+        return found
+
+    def meta(self, key: str) -> Any:
+        """Return a stored fact about the host, or None."""
+        found = self.all("SELECT value FROM meta WHERE key = ?", (key,))
+        return found[0][0] if found else None
+
+    def set_meta(self, key: str, value: object) -> None:
+        """Store a fact about the host."""
+        self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def record(self) -> Record:
+        """Load the whole record."""
+        return Record(**{kind: self.rows(kind) for kind in KEYS})
+
+    def close(self) -> None:
+        """Close it; in a process that is about to end, `os._exit` saves the checkpoint that this makes."""
+        self._db.close()
