@@ -18,9 +18,10 @@ from isthmus.kernel.netns import own_cookie
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation, ruleset_version
 from isthmus.kernel.sysctl import write_sysctl
-from isthmus.model.host import HOST, HostObject, HostState, LinkAddress, Process, Sysctl
-from isthmus.model.network import Borrowed, Namespace, Record
-from isthmus.model.plan import Change, Plan, Remove, Report
+from isthmus.model.host import HOST, HostState, LinkAddress, Process, Sysctl
+from isthmus.model.network import Namespace, Record
+from isthmus.model.plan import Plan, Remove, Report
+from isthmus.planner.borrowing import give_back, returned, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import Facts
@@ -197,7 +198,7 @@ class Host:
         if not plan and not edit:
             self._note_uplinks(scope)
             return Report(plan=plan, notes=tuple(self.notes))
-        borrowed = _to_borrow(plan, old)
+        borrowed = to_borrow(plan, old)
         entry = Entry(
             id=0,
             verb=verb,
@@ -209,7 +210,9 @@ class Host:
         number = begin(self.db, entry, borrowed, durable=scope.host)
         entry = entry.replace(id=number)
         try:
-            self._carry_out(entry, plan, wanted, edit, old.replace(borrowed=_with(old.borrowed, borrowed)))
+            self._carry_out(
+                entry, plan, wanted, edit, old.replace(borrowed={**old.borrowed, **{row.name: row for row in borrowed}})
+            )
         except (IsthmusError, KeyboardInterrupt) as cause:
             self._undo(entry, cause)
             raise
@@ -246,13 +249,13 @@ class Host:
         if scope.namespaces is not None:
             wanted = self._keep_for_others(new, scope, facts, version, before, wanted)
         self._know(old, new)
-        known: dict[object, HostObject] = {**before, **wanted}
+        known: HostState = {**before, **wanted}
         if scope.host:
             for row in new.borrowed.values():
                 known.setdefault(("sysctl", row.name), Sysctl(name=row.name, value=row.gave, borrowed=True))
         loaded = (str(self.db.meta("version") or ""), str(self.db.meta("fingerprint") or ""))
         current = Dumper(self.access, loaded, self._command_of).dump(known.values(), strays=scope.is_full)
-        _give_back(current, wanted, old, new)
+        give_back(current, wanted, old, new)
         return diff(current, wanted), wanted
 
     def _light_facts(self, record: Record) -> Facts:
@@ -309,7 +312,9 @@ class Host:
         applier = Applier(self.access, _Commands(self.commands_directory, self.access), report)
         applier.apply(plan)
         self.trashed = self.trashed or applier.trashed
-        edit = edit.plus(_with_cookies(edit.on(record), applier.cookies)).plus(_returned(record, wanted, entry.host))
+        edit = edit.plus(_with_cookies(edit.on(record), applier.cookies)).plus(
+            Edit(drops=returned(record, wanted, host=entry.host))
+        )
         meta = self._meta(applier, entry.host)
         settle(self.db, entry.id, edit, meta, _freed(plan), time.time())
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
@@ -341,47 +346,6 @@ def boot_identity() -> tuple[str, int]:
         os.close(fd)
 
 
-def _give_back(current: HostState, wanted: HostState, old: Record, new: Record) -> None:
-    """Decide about sysctls that nobody needs any more: what was before us, if the value is still ours."""
-    for key, item in list(current.items()):
-        if not isinstance(item, Sysctl) or key in wanted:
-            continue
-        row = old.borrowed.get(item.name) or new.borrowed.get(item.name)
-        if row is None and not item.borrowed and item.value == "1":
-            wanted[key] = item.replace(value="0")
-        elif row is not None and item.value == row.gave:
-            wanted[key] = item.replace(value=row.before)
-        else:
-            wanted[key] = item
-
-
-def _to_borrow(plan: Plan, record: Record) -> tuple[Borrowed, ...]:
-    rows = []
-    for step in plan.steps:
-        item = step.item
-        if isinstance(step, Change) and isinstance(item, Sysctl) and item.borrowed and item.name not in record.borrowed:
-            assert isinstance(step.before, Sysctl)
-            rows.append(Borrowed(name=item.name, before=step.before.value, gave=item.value))
-    return tuple(rows)
-
-
-def _with(borrowed: dict[str, Borrowed], rows: tuple[Borrowed, ...]) -> dict[str, Borrowed]:
-    return {**borrowed, **{row.name: row for row in rows}}
-
-
-def _returned(record: Record, wanted: HostState, host: bool) -> Edit:
-    """Return the edit that forgets borrowed values which are given back (or are somebody else's now)."""
-    drops = []
-    for row in record.borrowed.values():
-        item = wanted.get(("sysctl", row.name))
-        if item is None:
-            if host:
-                drops.append(("borrowed", row.name))
-        elif isinstance(item, Sysctl) and item.value != row.gave:
-            drops.append(("borrowed", row.name))
-    return Edit(drops=tuple(drops))
-
-
 def _with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
     """Return the edit that puts down the cookies of namespaces that were just made."""
     rows = record.namespaces
@@ -390,8 +354,5 @@ def _with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
 
 def _freed(plan: Plan) -> tuple[str, ...]:
     """Return what is to be cleared away later: the flows of addresses that were freed."""
-    freed = []
-    for step in plan.steps:
-        if isinstance(step, Remove) and isinstance(step.item, LinkAddress) and step.item.netns != HOST:
-            freed.append(f"flows {step.item.address}")
-    return tuple(freed)
+    gone = [step.item for step in plan.steps if isinstance(step, Remove)]
+    return tuple(f"flows {item.address}" for item in gone if isinstance(item, LinkAddress) and item.netns != HOST)

@@ -131,14 +131,13 @@ def connect(host: Host, wish: LinkWish) -> tuple[DirectLink, Report]:
     ends = [locate_target(host, end.namespace) for end in (wish.a, wish.b)]
     record = load_slice(host.db, [end.id for end in ends])
     host.access.know(ends)
-    link = link_row(host, wish, record, (ends[0].id, ends[1].id))
+    link = link_row(wish, record, (ends[0].id, ends[1].id))
     fresh = {end.id: end for end in ends if end.id not in record.namespaces}
     edit = Edit(puts=(*fresh.values(), link))
     return link, host.change("connect", edit, scope_of(*(end.id for end in ends)), record=record)
 
 
 def link_row(
-    host: Host,
     wish: LinkWish,
     record: Record,
     namespaces: tuple[str, str],

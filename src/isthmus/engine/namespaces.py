@@ -72,13 +72,13 @@ def remove_namespace(host: Host, name: str, *, force: bool = False) -> Report:
         row = locate_target(host, name)
     record = load_slice(host.db, [name])
     if present:
-        _empty(name, row, force=force, supervised=name in record.commands)
+        _empty(name, force=force, supervised=name in record.commands)
     if row.id not in record.namespaces or not row.made:
         record = Edit(puts=(row.replace(made=True),)).on(record)
     return host.change("ns rm", namespace_edit(record, name), scope_of(name), leaving=True, record=record)
 
 
-def _empty(name: str, row: Namespace, *, force: bool, supervised: bool) -> None:
+def _empty(name: str, *, force: bool, supervised: bool) -> None:
     """End the processes inside, or refuse; a supervised command is ended by the plan itself."""
     found = processes(f"{kernel_netns.RUN}/{name}")
     if not found or supervised:

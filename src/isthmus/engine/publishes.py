@@ -173,6 +173,7 @@ def _next_free(host: Host, row: Publish, beside: Iterable[Publish], dropped: fro
     low, high = ephemeral_range()
     reserved = reserved_ports()
     others = list(beside)
+    port: int
     for port in (*range(high + 1, 65536), *range(20000, low), *range(1024, min(20000, low))):
         candidate = row.replace(host_port=port)
         if port in reserved or is_bound(row.host, port, row.protocol):

@@ -66,6 +66,6 @@ def leave_to_child(directory: str) -> None:
             os.dup2(devnull, fd)
         os.closerange(3, 1 << 16)
         reap(directory)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a child must end here whatever happens
         os._exit(1)  # the next call finds what is left by its group
     os._exit(0)

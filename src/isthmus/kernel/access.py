@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from isthmus.netlink.rtnl.link import Link
+    from isthmus.netlink.wire import Request
 
 __all__ = ["Access"]
 
@@ -140,7 +141,7 @@ class Access:
         """Read one link by ifindex; None: it does not exist."""
         return self._link(netns, rtnl_link.by_index(index))
 
-    def _link(self, netns: str, request: rtnl_link.Request) -> Link | None:
+    def _link(self, netns: str, request: Request) -> Link | None:
         answer = self.route(netns).ask([request])[0]
         if answer.errno in (errno.ENODEV, errno.ENOENT):
             return None

@@ -61,7 +61,8 @@ def _send(wire: socket, packet: bytes, ifname: str, protocol: int, to: bytes) ->
 
 
 def _gratuitous_arp(address: Address, mac: bytes) -> bytes:
-    return _ARP.pack(1, 0x0800, 6, 4, 1, mac, address.packed, bytes(6), address.packed)
+    packet: bytes = _ARP.pack(1, 0x0800, 6, 4, 1, mac, address.packed, bytes(6), address.packed)
+    return packet
 
 
 def _advertisement(address: Address, mac: bytes) -> bytes:
@@ -77,4 +78,4 @@ def _checksum(data: bytes) -> bytes:
     total = sum(unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return (~total & 0xFFFF).to_bytes(2, "big")
+    return int(~total & 0xFFFF).to_bytes(2, "big")

@@ -11,6 +11,7 @@ import os
 
 from isthmus.errors import NotFound
 from isthmus.kernel.access import Access
+from isthmus.kernel.files import read_file
 from isthmus.kernel.netns import RUN, cookie, open_netns
 from isthmus.kernel.ruleset import fingerprint
 from isthmus.kernel.sysctl import read_sysctl
@@ -105,7 +106,7 @@ class Dumper:
             case NamedNetns():
                 return self._netns(item)
             case File():
-                return _file(item)
+                return read_file(item)
             case Ruleset():
                 return self._ruleset()
             case Process():
@@ -239,11 +240,3 @@ class Dumper:
                     peer_name="",
                     peer_mac=link.mac,
                 )
-
-
-def _file(item: File) -> File | None:
-    try:
-        with open(item.path, encoding="utf-8", errors="surrogateescape") as file:
-            return File(path=item.path, text=file.read())
-    except FileNotFoundError:
-        return None

@@ -9,6 +9,8 @@ from isthmus.netlink.rtnl import route as rtnl_route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from isthmus.netlink.rtnl.route import IpRoute
 
 __all__ = ["HostFacts", "default_links", "read_facts"]
@@ -53,7 +55,7 @@ def default_links(access: Access) -> HostFacts:
     return HostFacts(found[4], found[6], frozenset(learned - {""}))
 
 
-def read_facts(access: Access, links: HostFacts) -> dict[str, object]:
+def read_facts(access: Access, links: HostFacts) -> dict[str, Any]:
     """Return the fields of `planner.forwarding.Facts`."""
     mtu = 1500
     for name in (*links.uplinks4, *links.uplinks6):

@@ -52,7 +52,8 @@ def _claim(element: Element) -> Claim | None:
         host, protocol, port = parts
     else:
         return None
-    assert isinstance(protocol, int) and isinstance(port, int) and not isinstance(host, int | str)
+    assert isinstance(protocol, int)
+    assert isinstance(port, int)
     assert host is None or isinstance(host, Address)
     return int(element.name[-1]), protocol, host, port
 

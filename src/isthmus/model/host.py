@@ -163,7 +163,7 @@ class Element(Value):
 
     name: str
     parts: tuple[str | int | Address | Prefix, ...]
-    data: tuple[int | Address, ...] = ()
+    data: tuple[str | int | Address | Prefix, ...] = ()
 
     @property
     def key(self) -> Key:

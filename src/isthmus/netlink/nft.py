@@ -26,6 +26,7 @@ from isthmus.netlink.wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    Parts = tuple[int | str | Address | Prefix, ...]
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
@@ -211,7 +212,7 @@ def decode_elements(payloads: Iterable[bytes]) -> list[Element]:
         WireError: not such a message, or a set that we do not know.
     """
     plain: list[Element] = []
-    edges: list[tuple[int, bool, tuple[int | Address, ...]]] = []
+    edges: list[tuple[int, bool, Parts]] = []
     name, kind = "", SetType(key=())
     for payload in payloads:
         found = attributes(payload, 4)
@@ -233,9 +234,7 @@ def decode_elements(payloads: Iterable[bytes]) -> list[Element]:
     return plain + list(_pair_edges(name, kind, edges))
 
 
-def _pair_edges(
-    name: str, kind: SetType, edges: list[tuple[int, bool, tuple[int | Address, ...]]]
-) -> Iterator[Element]:
+def _pair_edges(name: str, kind: SetType, edges: list[tuple[int, bool, Parts]]) -> Iterator[Element]:
     if not edges:
         return
     width = _WIDTH[kind.key[0]]

@@ -156,7 +156,7 @@ class Socket:
                 if sequence != self._sequence:
                     continue
                 intact = intact and not flags & NLM_F_DUMP_INTR
-                if kind == _NLMSG_ERROR or kind == _NLMSG_DONE:
+                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
                     number, words = _refusal(flags, payload) if len(payload) >= 4 else (0, "")
                     if number:
                         answer = Answer(request)
@@ -193,7 +193,7 @@ class Socket:
                 answer.errno, answer.extack = _refusal(flags, payload)
                 if answer.errno:
                     refused.append(answer)
-                if sequence == final or sequence == first:
+                if sequence in (final, first):
                     return refused
 
     def _framed(self, request: Request, flags: int) -> list[bytes]:

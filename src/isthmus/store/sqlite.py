@@ -175,7 +175,8 @@ class Database:
 
     def record(self) -> Record:
         """Load the whole record."""
-        return Record(**{kind: self.rows(kind) for kind in KEYS})
+        tables: dict[str, Any] = {kind: self.rows(kind) for kind in KEYS}
+        return Record(**tables)
 
     def close(self) -> None:
         """Close it; in a process that is about to end, `os._exit` saves the checkpoint that this makes."""

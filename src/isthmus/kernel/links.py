@@ -1,0 +1,244 @@
+"""Bridges, veth pairs, and what hangs on them: addresses and routes.
+
+Requests for the inside of a namespace are gathered and sent in one (`send`). A veth pair is born in its
+place with its final name, MAC and MTU; its end in the host is never unmarked for longer than one message.
+Orders and traps: docs/decisions/0003.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from isthmus.errors import KernelError, NotFound, Refused
+from isthmus.kernel.access import Access
+from isthmus.kernel.announce import announce
+from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP, Bridge, LinkAddress, Route, Veth
+from isthmus.model.plan import Add, Change, Remove, Step
+from isthmus.netlink.rtnl import address as rtnl_address
+from isthmus.netlink.rtnl import link as rtnl_link
+from isthmus.netlink.rtnl import route as rtnl_route
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from isthmus.netlink.wire import Request
+
+__all__ = ["LinkHands"]
+
+_MISSING: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
+
+
+class LinkHands:
+    """Makes, mends and takes away links; `trashed` tells whether some wait in the dead group."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._inner: dict[str, list[tuple[Request, bool]]] = {}
+        self._indexes: dict[tuple[str, str], int] = {}
+        self._announcements: dict[str, list[LinkAddress]] = {}
+        self.trashed = False
+
+    def _index(self, netns: str, ifname: str) -> int:
+        key = (netns, ifname)
+        if key not in self._indexes:
+            self._indexes[key] = self._access.index(netns, ifname)
+        return self._indexes[key]
+
+    def bridge(self, step: Step, item: Bridge) -> None:
+        socket = self._access.route(HOST)
+        subject = f"bridge {item.name}"
+        if isinstance(step, Remove):
+            _do_missing_ok(self._access, HOST, [rtnl_link.delete(item.name)])
+            return
+        requests = []
+        if isinstance(step, Add):
+            # An MTU in the create message does not pin it, nor does setting the value it has: so another first.
+            requests.append(rtnl_link.create_bridge(item.name, mac=item.mac, mtu=item.mtu - 1, group=LIVE_GROUP))
+        requests.append(
+            rtnl_link.change(
+                0,
+                by_name=item.name,
+                subject=subject,
+                mtu=item.mtu,
+                mac=None if isinstance(step, Add) else item.mac,
+                alias=item.alias,
+                no_link_local=True,
+                group=LIVE_GROUP,
+            )
+        )
+        requests.append(rtnl_link.change(0, by_name=item.name, subject=subject, operation="set up", up=True))
+        answers = socket.do(*requests)
+        if isinstance(step, Add) and answers[0].payloads:
+            self._indexes[HOST, item.name] = rtnl_link.decode(answers[0].payloads[0]).index
+
+    def veth(self, step: Step, item: Veth) -> None:
+        if isinstance(step, Add):
+            self._make_veth(item)
+        elif isinstance(step, Remove):
+            self._cut_veth(item)
+        elif isinstance(step.before, Veth) and not step.before.peer_name:
+            self._cut_veth(item)
+            self._make_veth(item)
+        elif isinstance(step.before, Veth):
+            self._mend_veth(step.before, item)
+
+    def _make_veth(self, item: Veth) -> None:
+        access = self._access
+        request = rtnl_link.create_veth(
+            item.name,
+            mac=item.mac,
+            mtu=item.mtu,
+            group=LIVE_GROUP,
+            master=self._index(HOST, item.master) if item.master else 0,
+            peer_name=item.peer_name,
+            peer_mac=item.peer_mac,
+            peer_netns_fd=access.fd(item.peer_netns),
+            netns_fd=access.fd(item.netns) if item.netns != HOST else None,
+        )
+        followers = _near_end(item) if item.netns == HOST else []
+        answers = access.route(HOST).ask([request, *followers])
+        if answers[0].errno == errno.EEXIST:
+            self._clear_the_way(item)
+            answers = access.route(HOST).ask([request, *followers])
+        for answer in answers:
+            if answer.errno:
+                raise _explained(answer.error(), item)
+        if item.netns == HOST:
+            self._indexes[item.peer_netns, item.peer_name] = rtnl_link.decode(answers[0].payloads[0]).peer
+        else:
+            self._queue(item.netns, *_far_end(item.name, item.alias))
+        self._queue(item.peer_netns, *_far_end(item.peer_name, None if item.netns == HOST else item.alias))
+
+    def _clear_the_way(self, item: Veth) -> None:
+        """Rename a dead link of ours, which waits for deletion, out of a new one's way.
+
+        Raises:
+            Refused: the name is a living link's.
+        """
+        for netns, name in ((item.peer_netns, item.peer_name), (item.netns, item.name)):
+            found = self._access.link(netns, name)
+            if found is None:
+                continue
+            host_end = self._access.link_at(HOST, found.peer)
+            if netns == HOST or host_end is None or host_end.group != TRASH_GROUP or host_end.peer != found.index:
+                where = "the host" if netns == HOST else netns
+                raise Refused(f"cannot create link {name} in {where}: a link of that name is there already")
+            free = f"dead{os.urandom(4).hex()}"
+            down = rtnl_link.change(found.index, subject=f"link {name}", up=False)
+            self._access.route(netns).do(down, rtnl_link.change(found.index, subject=f"link {name}", name=free))
+
+    def _cut_veth(self, item: Veth) -> None:
+        """Cut a pair off at once: its host end down, in the group of the dead; it is deleted later.
+
+        The kernel makes the deleter of a veth wait some 20 ms.
+        """
+        self.send()
+        if item.netns != HOST:
+            if self._access.is_alive(item.netns):
+                _do_missing_ok(self._access, item.netns, [rtnl_link.delete(item.name)])
+            return
+        subject = f"link {item.name}"
+        cut = rtnl_link.change(0, by_name=item.name, subject=subject, operation="cut off", up=False, group=TRASH_GROUP)
+        _do_missing_ok(self._access, HOST, [cut])
+        self.trashed = True
+
+    def _mend_veth(self, before: Veth, item: Veth) -> None:
+        requests = []
+        if before.master != item.master:
+            master = self._index(HOST, item.master) if item.master else 0
+            requests.append(rtnl_link.change(0, by_name=item.name, subject=f"link {item.name}", master=master))
+        if before.mtu != item.mtu or before.mac != item.mac:
+            mac = item.mac if before.mac != item.mac else None
+            requests.append(rtnl_link.change(0, by_name=item.name, subject=f"link {item.name}", mtu=item.mtu, mac=mac))
+        self._access.route(item.netns).do(*requests, *_near_end(item))
+        inside = self._access.route(item.peer_netns)
+        index, subject = self._index(item.peer_netns, before.peer_name), f"link {item.peer_name}"
+        if before.peer_name != item.peer_name or before.peer_mac != item.peer_mac:
+            renamed = item.peer_name if before.peer_name != item.peer_name else None
+            inside.do(
+                rtnl_link.change(index, subject=subject, up=False),
+                rtnl_link.change(index, subject=subject, name=renamed, mac=item.peer_mac),
+            )
+            self._indexes[item.peer_netns, item.peer_name] = index
+        inside.do(rtnl_link.change(index, subject=subject, mtu=item.mtu, up=True))
+
+    def _queue(self, netns: str, *requests: Request, missing_ok: bool = False) -> None:
+        self._inner.setdefault(netns, []).extend((request, missing_ok) for request in requests)
+
+    def address(self, step: Step, item: LinkAddress) -> None:
+        subject = f"link {item.ifname}: {item.address}/{item.length}"
+        if not isinstance(step, Add):
+            old = step.before if isinstance(step, Change) else item
+            assert isinstance(old, LinkAddress)
+            index = self._living_index(item)
+            if index is None:
+                return
+            request = rtnl_address.delete(index, item.address, old.length, subject)
+            self._queue(item.netns, request, missing_ok=True)
+        if not isinstance(step, Remove):
+            index = self._index(item.netns, item.ifname)
+            self._queue(item.netns, rtnl_address.add(index, item.address, item.length, subject))
+            self._announcements.setdefault(item.netns, []).append(item)
+
+    def route(self, step: Step, item: Route) -> None:
+        subject = f"link {item.ifname}: {item.prefix} via {item.via}"
+        if not isinstance(step, Add):
+            old = step.before if isinstance(step, Change) else item
+            assert isinstance(old, Route)
+            index = self._living_index(old)
+            if index is not None:
+                request = rtnl_route.delete(old.prefix, old.via, index, subject)
+                self._queue(item.netns, request, missing_ok=True)
+        if not isinstance(step, Remove):
+            index = self._index(item.netns, item.ifname)
+            self._queue(item.netns, rtnl_route.add(item.prefix, item.via, index, subject))
+
+    def _living_index(self, item: LinkAddress | Route) -> int | None:
+        try:
+            return self._index(item.netns, item.ifname)
+        except (KernelError, NotFound):
+            return None
+
+    def send(self) -> None:
+        queued, self._inner = self._inner, {}
+        for netns, pairs in queued.items():
+            answers = self._access.route(netns).ask([request for request, _ in pairs])
+            for answer, (_, missing_ok) in zip(answers, pairs, strict=True):
+                if answer.errno and not (missing_ok and answer.errno in _MISSING):
+                    raise answer.error()
+            fresh = self._announcements.pop(netns, None)
+            if fresh:
+                announce(self._access, netns, [(self._index(netns, one.ifname), one) for one in fresh])
+
+
+def _near_end(item: Veth) -> list[Request]:
+    subject = f"link {item.name}"
+    return [
+        rtnl_link.change(0, by_name=item.name, subject=subject, alias=item.alias, no_link_local=True),
+        *([rtnl_link.set_port(item.name, hairpin=item.hairpin, isolated=item.isolated)] if item.master else []),
+        rtnl_link.change(0, by_name=item.name, subject=subject, operation="set up", up=True),
+    ]
+
+
+def _far_end(name: str, alias: str | None) -> list[Request]:
+    return [
+        rtnl_link.change(0, by_name=name, subject=f"link {name}", alias=alias, no_link_local=True),
+        rtnl_link.change(0, by_name=name, subject=f"link {name}", operation="set up", up=True),
+    ]
+
+
+def _explained(error: Exception, item: Veth) -> Exception:
+    if isinstance(error, KernelError) and error.errno == errno.EXFULL:
+        return Refused(
+            f"cannot attach to bridge {item.master}: it has 1023 ports, and a bridge holds no more",
+            hint="make a second network",
+        )
+    return error
+
+
+def _do_missing_ok(access: Access, netns: str, requests: list[Request]) -> None:
+    for answer in access.route(netns).ask(requests):
+        if answer.errno and answer.errno not in _MISSING:
+            raise answer.error()
