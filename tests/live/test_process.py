@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 
 import pytest
@@ -86,13 +87,17 @@ def test_a_command_inherits_no_ignored_signal_and_no_descriptor() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     os.set_inheritable(os.open("/dev/zero", os.O_RDONLY), True)
 
-    pid = start("sh", "-c", "grep -E 'Sig(Ign|Blk)' /proc/self/status; echo; ls /proc/self/fd; sleep 600")
-    await_programs("sh", "sleep")
-
+    pid = start("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status")
+    await_end([pid])
     words = log().split()
-    assert (words[:3], words[4:]) == (["SigBlk:", "0" * 16, "SigIgn:"], ["0", "1", "2", "3"])
+    assert (words[0], int(words[1], 16), words[2]) == ("SigBlk:", 0, "SigIgn:")
     # glibc's posix_spawn leaves its two internal signals, 32 and 33, ignored (2.36); nobody can set them back.
     assert int(words[3], 16) & ~0x180000000 == 0
+    assert process.state(COMMANDS, "a") == process.Ended(status=0)
+
+    pid = start("sh", "-c", "ls /proc/self/fd; exec sleep 600")
+    await_programs("sleep")
+    assert log().split() == ["0", "1", "2", "3"]  # 3: `ls` itself
     links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
     assert links == {"/dev/null", "/run/isthmus/commands/a/log", "/run/isthmus/commands/a"}
 
@@ -183,8 +188,10 @@ def test_stop_kills_what_ignores_sigterm_and_what_forks_meanwhile() -> None:
     start("sh", "-c", "trap 'setsid sleep 600 &' TERM; while :; do sleep 599; done")
     await_programs("sh", "sleep")
 
+    before = time.monotonic()
     process.stop(COMMANDS, "a", 0.1)
 
+    assert time.monotonic() - before < 4.0  # else the supervisor did not do it
     assert processes.processes("/run/netns/a") == []
     assert supervisors() == []
 
@@ -192,8 +199,9 @@ def test_stop_kills_what_ignores_sigterm_and_what_forks_meanwhile() -> None:
 @sandboxed
 def test_stop_lets_a_command_end_in_order() -> None:
     netns.make("a")
-    start("sh", "-c", "trap 'echo bye >/run/said; exit' TERM; echo; sleep 600 & wait")
-    await_programs("sh", "sleep")
+    inner = "trap 'echo bye >/run/said; exit' TERM; sleep 600 & wait"
+    start("sh", "-c", 'sh -c "$0"; true', inner)
+    await_programs("sh", "sh", "sleep")
 
     process.stop(COMMANDS, "a", 2.0)
 
@@ -205,9 +213,12 @@ def test_stop_lets_a_command_end_in_order() -> None:
 def test_a_command_that_signals_its_group_does_not_end_its_supervisor() -> None:
     netns.make("a")
 
-    await_end([start("sh", "-c", "kill -TERM 0; sleep 600")])
+    pid = start("sh", "-c", "setsid sleep 600 & kill -TERM 0")
+    await_programs("sleep")
 
-    assert process.state(COMMANDS, "a") == process.Ended(status=143)
+    supervisor = os.pidfd_open(pid)
+    assert processes.wait([supervisor], 0.2) == [supervisor]
+    assert len(await_programs("sleep")) == 1
 
 
 @sandboxed
@@ -237,8 +248,10 @@ def test_stop_ends_under_a_stopped_supervisor() -> None:
     netns.make("a")
     os.kill(start("sleep", "600"), signal.SIGSTOP)
 
+    before = time.monotonic()
     process.stop(COMMANDS, "a", 2.0)
 
+    assert time.monotonic() - before < 2.0  # else it was killed, for want of an answer
     assert processes.processes("/run/netns/a") == []
 
 

@@ -189,9 +189,7 @@ def _spawn(folder: str, name: str, control: int, netns_path: str, argv: Sequence
     moves = [(os.POSIX_SPAWN_DUP2, sources[0], 0), *((os.POSIX_SPAWN_DUP2, sources[1], to) for to in (1, 2))]
     reset = [_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGCHLD]
     try:
-        pid = os.posix_spawn(
-            sys.executable, words, {**os.environ, VARIABLE: name}, file_actions=moves, setsigmask=(), setsigdef=reset
-        )
+        pid = os.posix_spawn(sys.executable, words, {**os.environ, VARIABLE: name}, file_actions=moves, setsigdef=reset)
     except OSError as error:
         raise Refused(f"cannot start command of {name}: {words[0]}: {error.strerror}") from error
     finally:
