@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from isthmus.converge import Host
 from isthmus.engine.attachments import Attached, attach, connect, detach
+from isthmus.engine.declarations import declarations, down, plan, up
 from isthmus.engine.namespaces import create_namespace, execute, remove_namespace
 from isthmus.engine.networks import create_network, remove_network
 from isthmus.engine.publishes import publish, unpublish
@@ -23,12 +24,16 @@ __all__ = [
     "connect",
     "create_namespace",
     "create_network",
+    "declarations",
     "detach",
+    "down",
     "execute",
     "leave_to_child",
+    "plan",
     "publish",
     "reap",
     "remove_namespace",
     "remove_network",
     "unpublish",
+    "up",
 ]

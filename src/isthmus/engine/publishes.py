@@ -9,7 +9,7 @@ from isthmus.errors import InvalidInput, NotFound, Refused
 from isthmus.kernel.ports import ephemeral_range, holder_of, is_bound, reserved_ports
 from isthmus.model.address import Address
 from isthmus.model.declared import PublishWish
-from isthmus.model.network import Publish, Record
+from isthmus.model.network import Network, Publish, Record
 from isthmus.model.plan import Report
 from isthmus.planner.firewall import publish_targets
 from isthmus.store.edit import Edit
@@ -108,7 +108,19 @@ def publish_row(
         where = f"network {wish.network}" if wish.network else "any network"
         raise Refused(f"cannot publish port {wish.port} of {namespace}: it has no fitting address on {where}")
     _check_host(host, wish)
-    for network, _, _ in targets:
+    networks = [network for network, _, _ in targets]
+    _check_networks(row, networks)
+    if all(network.uplink == "routed" for network in networks):
+        return row.replace(host_port=row.port)
+    if not row.host_port:
+        row = row.replace(host_port=_next_free(host, row, beside, dropped))
+    elif before is None or before.id != row.id:
+        check_free(host, row, beside, dropped)
+    return row
+
+
+def _check_networks(row: Publish, networks: Iterable[Network]) -> None:
+    for network in networks:
         if network.uplink == "routed" and row.host_port not in (0, row.port):
             raise InvalidInput(
                 "publish",
@@ -118,13 +130,6 @@ def publish_row(
             )
         if network.uplink == "none" and all(subnet.gateway is None for subnet in network.subnets):
             raise Refused(f"cannot publish on network {network.name}: its bridge has no address")
-    if all(network.uplink == "routed" for network, _, _ in targets):
-        return row.replace(host_port=row.port)
-    if not row.host_port:
-        row = row.replace(host_port=_next_free(host, row, beside, dropped))
-    elif before is None or before.id != row.id:
-        check_free(host, row, beside, dropped)
-    return row
 
 
 def _check_host(host: Host, wish: PublishWish) -> None:

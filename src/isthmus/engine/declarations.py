@@ -1,0 +1,271 @@
+"""Declared files: plan, up, down. Each row that a declaration made bears its name."""
+
+from __future__ import annotations
+
+from isthmus.converge import Host
+from isthmus.engine.attachments import link_row
+from isthmus.engine.choose import Chooser
+from isthmus.engine.namespaces import check_new_namespace
+from isthmus.engine.networks import drop_networks
+from isthmus.engine.publishes import publish_row
+from isthmus.engine.targets import namespace_edit
+from isthmus.errors import NotFound, Refused
+from isthmus.kernel.netns import RUN
+from isthmus.model.declared import Declaration, LinkWish, NamespaceWish, PublishWish
+from isthmus.model.network import Attachment, Command, DirectLink, Namespace, Network, Publish, Record
+from isthmus.model.plan import Report
+from isthmus.planner.desired import Scope
+from isthmus.store.edit import Edit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    OwnedRow = Network | Namespace | Attachment | Publish | DirectLink | Command
+
+__all__ = ["declarations", "down", "plan", "up"]
+
+
+def declarations(host: Host) -> list[str]:
+    """Return the names of the declarations that own something here, sorted."""
+    record = host.record()
+    return sorted({row.owner for row in _rows(record) if row.owner})
+
+
+def _rows(record: Record, owner: str | None = None) -> Iterator[OwnedRow]:
+    """Yield the rows that may belong to a declaration; those of one where `owner` is given."""
+    tables = (
+        record.networks,
+        record.namespaces,
+        record.attachments,
+        record.publishes,
+        record.links,
+        record.commands,
+    )
+    for table in tables:
+        for row in table.values():
+            if owner is None or row.owner == owner:
+                yield row
+
+
+def plan(host: Host, declaration: Declaration) -> Report:
+    """Return what `up` would do; nothing is changed.
+
+    Raises:
+        Refused, InvalidInput, NotFound: what `up` would raise before it changes anything.
+    """
+    record = host.record()
+    edit, scope = _Upping(host, declaration, record).edit()
+    return Report(plan=host.preview(edit, scope, record), notes=tuple(host.notes))
+
+
+def up(host: Host, declaration: Declaration, *, restart: bool = False) -> Report:
+    """Make the host as declared; what the same declaration owned and no longer says is removed.
+
+    A second call finds nothing to do. With `restart`, commands that ended are started again.
+
+    Raises:
+        Refused, InvalidInput, NotFound: something cannot be had; the host is as before.
+    """
+    record = host.record()
+    edit, scope = _Upping(host, declaration, record).edit()
+    if restart:
+        _clear_ended(host, record, declaration.name)
+    return host.change("up", edit, scope, record=record)
+
+
+def _clear_ended(host: Host, record: Record, name: str) -> None:
+    """Forget commands that ended, so that the plan misses them."""
+    from isthmus.kernel.process import Ended, state, stop
+
+    for row in record.commands.values():
+        if row.owner == name and isinstance(state(host.commands_directory, row.namespace), Ended):
+            stop(host.commands_directory, row.namespace, 5.0)
+
+
+def down(host: Host, name: str, *, force: bool = False) -> Report:
+    """Remove exactly what a declaration made.
+
+    Raises:
+        NotFound: nothing here belongs to it.
+        Refused: others use a network of it; with `force` they are detached.
+    """
+    record = host.record()
+    owned = list(_rows(record, name))
+    if not owned:
+        raise NotFound(f"nothing here belongs to declaration {name!r}")
+    edit, scope = _drop(record, owned, force=force)
+    return host.change("down", edit, scope, leaving=True, record=record)
+
+
+def _drop(record: Record, owned: Iterable[OwnedRow], *, force: bool) -> tuple[Edit, Scope]:
+    """Return the edit that drops rows with all that hangs on them, and its scope."""
+    rows = list(owned)
+    namespaces = [row.id for row in rows if isinstance(row, Namespace)]
+    networks = tuple(row.name for row in rows if isinstance(row, Network))
+    edit, touched = Edit(), set(namespaces)
+    for row in rows:
+        if isinstance(row, Publish | Attachment | Command):
+            kind = {Publish: "publishes", Attachment: "attachments", Command: "commands"}[type(row)]
+            touched.add(row.namespace)
+            edit = edit.plus(Edit(drops=((kind, row.id),)))
+        elif isinstance(row, DirectLink):
+            touched |= {row.a.namespace, row.b.namespace}
+            edit = edit.plus(Edit(drops=(("links", row.id),)))
+    for name in namespaces:
+        edit = edit.plus(namespace_edit(record, name))
+    more, scope = drop_networks(edit.on(record), networks, frozenset(namespaces), force=force)
+    return edit.plus(more), Scope(host=True, namespaces=(scope.namespaces or frozenset()) | touched)
+
+
+class _Upping:
+    """Makes the edit from the record to a declaration: networks, namespaces, their ports, publishes, links."""
+
+    def __init__(self, host: Host, declaration: Declaration, record: Record) -> None:
+        self._host = host
+        self._wish = declaration
+        self._name = declaration.name
+        self._before = record
+        self._record = record
+        self._chooser = Chooser(host)
+        self._touched: set[str] = set()
+        self._edit = Edit()
+
+    def edit(self) -> tuple[Edit, Scope]:
+        """Return the edit and the scope that it and the declaration's present rows need."""
+        self._check_owners()
+        self._remove()
+        self._networks()
+        for wish in self._wish.namespaces:
+            self._namespace(wish)
+        publishes: list[Publish] = []
+        for wish in self._wish.namespaces:
+            self._publishes(wish, publishes)
+        for link in self._wish.links:
+            self._link(link)
+        present = set(_rows(self._before))
+        changed = tuple(row for row in self._edit.puts if row not in present)
+        edit = Edit(puts=changed, drops=self._edit.drops)
+        touched = self._touched | {wish.name for wish in self._wish.namespaces}
+        return edit, Scope(host=True, namespaces=frozenset(touched))
+
+    def _take(self, *rows: OwnedRow) -> None:
+        more = Edit(puts=rows)
+        self._edit = self._edit.plus(more)
+        self._record = more.on(self._record)
+
+    def _check_owners(self) -> None:
+        for wish in self._wish.networks:
+            self._check_owner("network", wish.name, self._before.networks.get(wish.name))
+        for space in self._wish.namespaces:
+            row = self._before.namespaces.get(space.name)
+            if row is None:
+                check_new_namespace(space.name)
+            self._check_owner("namespace", space.name, row)
+
+    def _check_owner(self, kind: str, name: str, row: Network | Namespace | None) -> None:
+        if row is not None and row.owner != self._name:
+            whose = f"declaration {row.owner}" if row.owner else "nobody (a command made it)"
+            raise Refused(f"{kind} {name} belongs to {whose}, not to declaration {self._name}", users=(row.owner,))
+
+    def _remove(self) -> None:
+        """Drop what the declaration owned and no longer says."""
+        spaces = {wish.name: wish for wish in self._wish.namespaces}
+        networks = {wish.name for wish in self._wish.networks}
+        gone = [row for row in _rows(self._before, self._name) if not self._says(row, spaces, networks)]
+        if gone:
+            edit, scope = _drop(self._before, gone, force=False)
+            self._touched |= scope.namespaces or frozenset()
+            self._edit = self._edit.plus(edit)
+            self._record = edit.on(self._record)
+
+    def _says(self, row: OwnedRow, spaces: dict[str, NamespaceWish], networks: set[str]) -> bool:
+        if isinstance(row, Network):
+            return row.name in networks
+        if isinstance(row, Namespace):
+            return row.id in spaces
+        if isinstance(row, DirectLink):
+            return self._wish_of(row) is not None
+        wish = spaces.get(row.namespace)
+        if wish is None:
+            return False
+        if isinstance(row, Attachment):
+            return any(row.network == one.network for one in wish.attachments)
+        if isinstance(row, Publish):
+            return any(_is_of(row, one) for one in wish.publishes)
+        return wish.command is not None
+
+    def _wish_of(self, row: DirectLink) -> LinkWish | None:
+        for wish in self._wish.links:
+            if _link_is_of(row, wish):
+                return wish
+        return None
+
+    def _networks(self) -> None:
+        for wish in self._wish.networks:
+            before = self._before.networks.get(wish.name)
+            self._take(self._chooser.network(wish, self._record, before, self._name))
+
+    def _namespace(self, wish: NamespaceWish) -> None:
+        before = self._before.namespaces.get(wish.name)
+        fresh = Namespace(id=wish.name, path=f"{RUN}/{wish.name}", made=True, owner=self._name)
+        self._take(before if before is not None else fresh)
+        for one in wish.attachments:
+            network = self._record.networks.get(one.network)
+            if network is None:
+                raise NotFound(f"namespace {wish.name}: no network {one.network!r}")
+            old = next((row for row in self._before.attachments_of(wish.name) if row.network == one.network), None)
+            row = self._chooser.attachment(one, network, wish.name, self._record, before=old, owner=self._name)
+            self._take(row)
+        if wish.command is not None:
+            self._take(Command(namespace=wish.name, argv=wish.command, owner=self._name))
+
+    def _publishes(self, wish: NamespaceWish, done: list[Publish]) -> None:
+        old = [row for row in self._before.publishes.values() if row.namespace == wish.name and row.owner == self._name]
+        dropped = frozenset(key for kind, key in self._edit.drops if kind == "publishes")
+        for one in wish.publishes:
+            before = next((row for row in old if _is_of(row, one)), None)
+            if before is not None:
+                old.remove(before)
+            row = publish_row(
+                self._host,
+                one,
+                wish.name,
+                self._record,
+                owner=self._name,
+                before=before,
+                beside=done,
+                dropped=dropped,
+            )
+            if before is not None and before.id != row.id:
+                self._edit = self._edit.plus(Edit(drops=(("publishes", before.id),)))
+            done.append(row)
+            self._take(row)
+
+    def _link(self, wish: LinkWish) -> None:
+        spaces = (wish.a.namespace, wish.b.namespace)
+        for name in spaces:
+            if name not in self._record.namespaces:
+                raise NotFound(f"link between {spaces[0]} and {spaces[1]}: no namespace {name!r} on record")
+        before = next((row for row in self._before.links.values() if _link_is_of(row, wish)), None)
+        self._touched |= set(spaces)
+        self._take(link_row(wish, self._record, spaces, before=before, owner=self._name))
+
+
+def _is_of(row: Publish, wish: PublishWish) -> bool:
+    """Whether a row is what became of a wish."""
+    return (
+        row.port == wish.port
+        and row.count == wish.count
+        and row.protocol == wish.protocol
+        and row.host == wish.host
+        and row.network == wish.network
+        and (wish.host_port is None or wish.host_port == row.host_port)
+    )
+
+
+def _link_is_of(row: DirectLink, wish: LinkWish) -> bool:
+    for end, meant in ((row.a, wish.a), (row.b, wish.b)):
+        if end.namespace != meant.namespace or (meant.ifname is not None and end.ifname != meant.ifname):
+            return False
+    return True
