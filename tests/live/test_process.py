@@ -213,7 +213,8 @@ def test_stop_lets_a_command_end_in_order() -> None:
 def test_a_command_that_signals_its_group_does_not_end_its_supervisor() -> None:
     netns.make("a")
 
-    pid = start("sh", "-c", "setsid sleep 600 & kill -TERM 0")
+    os.mkfifo("/run/ready")
+    pid = start("sh", "-c", "setsid sh -c 'echo >/run/ready; exec sleep 600' & read _ </run/ready; kill -TERM 0")
     await_programs("sleep")
 
     supervisor = os.pidfd_open(pid)
