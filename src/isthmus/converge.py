@@ -14,7 +14,8 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier, Commands
 from isthmus.kernel.dump import Dumper
 from isthmus.kernel.facts import HostFacts, default_links, read_facts
-from isthmus.kernel.netns import own_cookie
+from isthmus.kernel.files import read_text
+from isthmus.kernel.netns import RUN, own_cookie
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation, ruleset_version
 from isthmus.kernel.sysctl import write_sysctl
@@ -25,9 +26,10 @@ from isthmus.planner.borrowing import give_back, returned, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import Facts
+from isthmus.planner.names import resolver_text
 from isthmus.store.edit import Edit
 from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, entries, forget_host, settle
-from isthmus.store.slices import load_slice, other_publishers
+from isthmus.store.slices import load_slice, multihomed_namespaces, other_publishers
 from isthmus.store.sqlite import Database, Lock, state_directory
 
 TYPE_CHECKING = False
@@ -173,7 +175,9 @@ class Host:
     def facts(self) -> Facts:
         """What the planner must know of the host."""
         if self._facts is None:
-            self._facts = Facts(**read_facts(self.access, self.links))
+            self._facts = Facts(
+                **read_facts(self.access, self.links), run_directory=self.run_directory, resolver=resolver()
+            )
         return self._facts
 
     def record(self, scope: Scope = EVERYTHING) -> Record:
@@ -181,6 +185,27 @@ class Host:
         if scope.namespaces is None or len(scope.namespaces) > _SLICE_LIMIT:
             return self.db.record()
         return load_slice(self.db, sorted(scope.namespaces))
+
+    def _widened(self, old: Record, edit: Edit, scope: Scope) -> tuple[Record, Scope]:
+        """Take in the namespaces on several networks whose hosts file a change concerns."""
+        if scope.namespaces is None:
+            return old, scope
+        others = multihomed_namespaces(self.db)
+        changed = edit.on(old)
+        others |= {name for name in scope.namespaces if len(changed.attachments_of(name)) > 1}
+        if not others:
+            return old, scope
+        whole = self.db.record()
+        networks = {
+            row.network
+            for one in (whole, edit.on(whole))
+            for name in scope.namespaces
+            for row in one.attachments_of(name)
+        }
+        beside = {
+            row.namespace for row in whole.attachments.values() if row.network in networks and row.namespace in others
+        }
+        return whole, Scope(host=scope.host, namespaces=scope.namespaces | beside)
 
     # The one path
 
@@ -193,11 +218,12 @@ class Host:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
         old = self.record(scope) if record is None else record
+        old, scope = self._widened(old, edit, scope)
         new = edit.on(old)
         plan, wanted = self._plan(old, new, scope)
         if not plan and not edit:
             self._note_uplinks(scope)
-            return Report(plan=plan, notes=tuple(self.notes))
+            return self._report(plan, old, new)
         borrowed = to_borrow(plan, old)
         entry = Entry(
             id=0,
@@ -216,12 +242,19 @@ class Host:
         except (IsthmusError, KeyboardInterrupt) as cause:
             self._undo(entry, cause)
             raise
-        return Report(plan=plan, notes=tuple(self.notes))
+        return self._report(plan, old, new)
 
-    def preview(self, edit: Edit, scope: Scope, record: Record | None = None) -> Plan:
-        """Return the plan that `change` would carry out."""
+    def preview(self, edit: Edit, scope: Scope, record: Record | None = None) -> Report:
+        """Return what `change` would do."""
         old = self.record(scope) if record is None else record
-        return self._plan(old, edit.on(old), scope)[0]
+        old, scope = self._widened(old, edit, scope)
+        new = edit.on(old)
+        return self._report(self._plan(old, new, scope)[0], old, new)
+
+    def _report(self, plan: Plan, old: Record, new: Record) -> Report:
+        nameless = {row.id: row.path for one in (old, new) for row in one.namespaces.values()}
+        paths = tuple((name, path) for name, path in nameless.items() if path != f"{RUN}/{name}")
+        return Report(plan=plan, notes=tuple(self.notes), paths=paths)
 
     def recover(self, entry: Entry) -> None:
         """Lead the scope of an entry to a settled state: back to the record, or on when it was leaving."""
@@ -262,7 +295,8 @@ class Host:
         """Facts enough for a namespace: only a closed IPv6 network asks for one."""
         if any(not one.has_exit and one.subnet(6) for one in record.networks.values()):
             return self.facts
-        return Facts()
+        made = any(row.made for row in record.namespaces.values())
+        return Facts(run_directory=self.run_directory, resolver=resolver() if made else "")
 
     def _keep_for_others(
         self, new: Record, scope: Scope, facts: Facts, version: str, before: HostState, wanted: HostState
@@ -301,9 +335,14 @@ class Host:
         return row.argv if row is not None else ()
 
     @property
+    def run_directory(self) -> str:
+        """Where files of ours are that a reboot ends: ISTHMUS_RUN_DIR or /run/isthmus."""
+        return os.environ.get("ISTHMUS_RUN_DIR") or "/run/isthmus"
+
+    @property
     def commands_directory(self) -> str:
         """Where supervisors keep their files."""
-        return os.environ.get("ISTHMUS_RUN_DIR", "/run/isthmus") + "/commands"
+        return f"{self.run_directory}/commands"
 
     def _carry_out(self, entry: Entry, plan: Plan, wanted: HostState, edit: Edit, record: Record) -> None:
         total = len(plan.steps)
@@ -313,7 +352,7 @@ class Host:
         applier.apply(plan)
         self.trashed = self.trashed or applier.trashed
         edit = edit.plus(_with_cookies(edit.on(record), applier.cookies)).plus(
-            Edit(drops=returned(record, wanted, host=entry.host))
+            Edit(drops=returned(record, wanted, plan, host=entry.host))
         )
         meta = self._meta(applier, entry.host)
         settle(self.db, entry.id, edit, meta, _freed(plan), time.time())
@@ -335,6 +374,11 @@ class Host:
     def _note_uplinks(self, scope: Scope) -> None:
         if scope.host and self.writable:
             self.db.set_meta("uplinks", self.links.text())
+
+
+def resolver() -> str:
+    """Return a resolv.conf for namespaces: the host's, without what only the host can reach."""
+    return resolver_text(read_text("/etc/resolv.conf"), read_text("/run/systemd/resolve/resolv.conf"))
 
 
 def boot_identity() -> tuple[str, int]:

@@ -56,7 +56,7 @@ def plan(host: Host, declaration: Declaration) -> Report:
     """
     record = host.record()
     edit, scope = _Upping(host, declaration, record).edit()
-    return Report(plan=host.preview(edit, scope, record), notes=tuple(host.notes))
+    return host.preview(edit, scope, record)
 
 
 def up(host: Host, declaration: Declaration, *, restart: bool = False) -> Report:

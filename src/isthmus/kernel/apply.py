@@ -11,20 +11,23 @@ import errno
 
 from isthmus.kernel import netns as kernel_netns
 from isthmus.kernel.access import Access
-from isthmus.kernel.files import write_file
+from isthmus.kernel.files import drop_file, write_file
 from isthmus.kernel.flows import forget_published
 from isthmus.kernel.links import LinkHands
 from isthmus.kernel.ruleset import fingerprint, generation, load_ruleset, unload_ruleset
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import (
     Bridge,
+    Directory,
     Element,
     File,
+    HostsLine,
     LinkAddress,
     NamedNetns,
     Process,
     Route,
     Ruleset,
+    Symlink,
     Sysctl,
     Veth,
 )
@@ -120,8 +123,11 @@ class Applier:
                 self._links.bridge(step, item)
             case NamedNetns():
                 self._netns(step, item)
-            case File():
-                write_file(item, gone=isinstance(step, Remove))
+            case File() | Directory() | Symlink() | HostsLine():
+                if isinstance(step, Remove):
+                    drop_file(item)
+                else:
+                    write_file(item)
             case Ruleset():
                 self._ruleset(step)
             case Process():

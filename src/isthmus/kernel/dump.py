@@ -20,9 +20,11 @@ from isthmus.model.host import (
     LIVE_GROUP,
     TRASH_GROUP,
     Bridge,
+    Directory,
     Element,
     File,
     HostObject,
+    HostsLine,
     HostState,
     Key,
     LinkAddress,
@@ -30,6 +32,7 @@ from isthmus.model.host import (
     Process,
     Route,
     Ruleset,
+    Symlink,
     Sysctl,
     Veth,
 )
@@ -105,7 +108,7 @@ class Dumper:
                 return self._bridge(item.name)
             case NamedNetns():
                 return self._netns(item)
-            case File():
+            case File() | Directory() | Symlink() | HostsLine():
                 return read_file(item)
             case Ruleset():
                 return self._ruleset()

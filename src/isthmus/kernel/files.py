@@ -1,40 +1,135 @@
-"""Files of ours, whole."""
+"""Files, directories and links of ours, and lines of hosts files.
+
+A hosts file is written in place: whoever has it mounted over /etc/hosts sees the new text.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 
-from isthmus.errors import KernelError
-from isthmus.model.host import File
+from isthmus.errors import KernelError, NotPermitted
+from isthmus.model.host import HOSTS_HEAD, Directory, File, HostsLine, Symlink
 
-__all__ = ["read_file", "write_file"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    FileObject = Directory | File | Symlink | HostsLine
+
+__all__ = ["drop_file", "read_file", "read_text", "write_file"]
 
 
-def read_file(item: File) -> File | None:
-    """Return a file as it is; None: it is not there."""
+def read_text(path: str) -> str:
+    """Return a file's text; empty where there is none."""
     try:
-        with open(item.path, encoding="utf-8", errors="surrogateescape") as file:
-            return File(path=item.path, text=file.read())
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def read_file(item: FileObject) -> FileObject | None:
+    """Return a file object as it is; None: it is not there."""
+    if isinstance(item, Directory):
+        return item if os.path.isdir(item.path) else None
+    if isinstance(item, HostsLine):
+        return item if f"\n{item.address} {item.name}\n" in read_text(item.path) else None
+    try:
+        return Symlink(path=item.path, target=os.readlink(item.path))
     except FileNotFoundError:
         return None
+    except OSError:  # no link but a file
+        return File(path=item.path, text=read_text(item.path))
 
 
-def write_file(item: File, *, gone: bool) -> None:
-    """Write a file in the place of the old one, or remove it and the directory that it leaves empty."""
-    directory = os.path.dirname(item.path)
+def write_file(item: FileObject) -> None:
+    """Write a file object, in the place of an old one.
+
+    Raises:
+        KernelError, NotPermitted: it cannot be written.
+    """
     try:
-        if gone:
-            if os.path.lexists(item.path):
-                os.unlink(item.path)
-            if os.path.isdir(directory) and not os.listdir(directory):
-                os.rmdir(directory)
-            return
-        os.makedirs(directory, mode=0o755, exist_ok=True)
-        # In place: whoever has it mounted over /etc/hosts sees the new text.
-        fd = os.open(item.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            os.write(fd, item.text.encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(fd)
+        _write(item)
     except OSError as cause:
-        raise KernelError("write file", item.path, cause.errno or 0) from cause
+        raise _refusal("write", item.path, cause) from cause
+
+
+def _write(item: FileObject) -> None:
+    if isinstance(item, Directory):
+        os.makedirs(item.path, mode=0o755, exist_ok=True)
+    elif isinstance(item, HostsLine):
+        os.makedirs(os.path.dirname(item.path), mode=0o755, exist_ok=True)
+        _append(item.path, f"{item.address} {item.name}\n")
+    elif isinstance(item, Symlink):
+        _unlink(item.path)
+        os.symlink(item.target, item.path)
+    else:
+        if os.path.islink(item.path):
+            os.unlink(item.path)
+        _fill(item.path, item.text)
+
+
+def _append(path: str, line: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        head = "" if os.fstat(fd).st_size else HOSTS_HEAD
+        os.write(fd, (head + line).encode())
+    finally:
+        os.close(fd)
+
+
+def _fill(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        os.write(fd, text.encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(fd)
+
+
+def drop_file(item: FileObject) -> None:
+    """Remove a file object; missing is success, and so is a directory that others use.
+
+    Raises:
+        KernelError, NotPermitted: it cannot be removed.
+    """
+    try:
+        if isinstance(item, Directory):
+            _rmdir(item.path)
+        elif isinstance(item, HostsLine):
+            _drop_line(item)
+        else:
+            _unlink(item.path)
+    except OSError as cause:
+        raise _refusal("remove", item.path, cause) from cause
+
+
+def _drop_line(item: HostsLine) -> None:
+    lines = read_text(item.path).splitlines(keepends=True)
+    kept = [line for line in lines if line != f"{item.address} {item.name}\n"]
+    if "".join(kept) in ("", HOSTS_HEAD):
+        _unlink(item.path)
+        directory = os.path.dirname(item.path)
+        _rmdir(directory)
+        _rmdir(os.path.dirname(directory))
+    elif len(kept) < len(lines):
+        _fill(item.path, "".join(kept))
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _rmdir(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError as cause:
+        if cause.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _refusal(verb: str, path: str, cause: OSError) -> KernelError | NotPermitted:
+    if cause.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return NotPermitted(f"cannot {verb} {path}: {errno.errorcode[cause.errno]}")
+    return KernelError(verb, path, cause.errno or 0)

@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HOST",
+    "HOSTS_HEAD",
     "LIVE_GROUP",
     "TRASH_GROUP",
     "Bridge",
+    "Directory",
     "Element",
     "File",
     "HostObject",
     "HostState",
+    "HostsLine",
     "Key",
     "LinkAddress",
     "NamedNetns",
     "Process",
     "Route",
     "Ruleset",
+    "Symlink",
     "Sysctl",
     "Veth",
 ]
@@ -40,6 +44,8 @@ HOST: Final = ""
 # IFLA_GROUP of our links: "isth" in ASCII, and one that marks links that wait for deletion.
 LIVE_GROUP: Final = 0x69737468
 TRASH_GROUP: Final = 0x69737469
+# How a hosts file that we keep begins.
+HOSTS_HEAD: Final = "# kept by isthmus\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 if not TYPE_CHECKING:
     Key = tuple
@@ -65,6 +71,39 @@ class File(Value):
     @property
     def key(self) -> Key:
         return ("file", self.path)
+
+
+class Directory(Value):
+    """A directory of ours, or one that stays because it was there before us."""
+
+    path: str
+
+    @property
+    def key(self) -> Key:
+        return ("directory", self.path)
+
+
+class Symlink(Value):
+    """A symbolic link of ours."""
+
+    path: str
+    target: str
+
+    @property
+    def key(self) -> Key:
+        return ("file", self.path)
+
+
+class HostsLine(Value):
+    """A line of a hosts file that many share; the file comes with its first line and goes with its last."""
+
+    path: str
+    address: Address
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return ("hosts", self.path, self.address)
 
 
 class Ruleset(Value):
@@ -181,4 +220,18 @@ class Process(Value):
         return ("process", self.netns)
 
 
-HostObject = NamedNetns | File | Ruleset | Sysctl | Bridge | Veth | LinkAddress | Route | Element | Process
+HostObject = (
+    NamedNetns
+    | Directory
+    | File
+    | Symlink
+    | HostsLine
+    | Ruleset
+    | Sysctl
+    | Bridge
+    | Veth
+    | LinkAddress
+    | Route
+    | Element
+    | Process
+)

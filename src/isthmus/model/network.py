@@ -213,10 +213,10 @@ Row = Network | Namespace | Attachment | Publish | DirectLink | Command | Borrow
 class Record(Value):
     """What was asked for, in memory: each kind of row by its key.
 
-    A record may be a slice: all networks, but only some namespaces and what hangs on them. Then
-    `loopback_elsewhere` names the networks of which a namespace outside the slice needs 127.0.0.1 to
-    be translated, and `published_elsewhere` those of which one outside has any publish.
-    The dicts are never changed in place; `with_rows` copies.
+    A record may be a slice: all networks, but only some namespaces and what hangs on them. What it must know
+    of the rest is told by `loopback_elsewhere` (networks of which a namespace outside needs 127.0.0.1 to be
+    translated), `published_elsewhere` (those of which one outside has any publish) and `made_elsewhere`
+    (whether one outside is ours). The dicts are never changed in place.
     """
 
     networks: dict[str, Network]
@@ -228,6 +228,7 @@ class Record(Value):
     borrowed: dict[str, Borrowed]
     loopback_elsewhere: frozenset[str] = frozenset()
     published_elsewhere: frozenset[str] = frozenset()
+    made_elsewhere: bool = False
 
     @classmethod
     def empty(cls) -> Record:

@@ -56,7 +56,11 @@ class Plan(Value):
 
 
 class Report(Value):
-    """What a verb did: the plan that was applied, and what the operator should know besides."""
+    """What a verb did: the plan that was applied, and what the operator should know besides.
+
+    `paths` are (id, path) of namespaces without a name, for whoever prints the plan as commands.
+    """
 
     plan: Plan
     notes: tuple[str, ...] = ()
+    paths: tuple[tuple[str, str], ...] = ()

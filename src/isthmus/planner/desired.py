@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from isthmus.model.host import File, HostObject, HostState, NamedNetns, Process, Ruleset
+from isthmus.model.host import HostObject, HostState, NamedNetns, Process, Ruleset
 from isthmus.model.network import Record
 from isthmus.model.value import Value
 from isthmus.planner.firewall import network_elements, publish_elements
 from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls
 from isthmus.planner.links import attachment_links, direct_link, namespace_routes, network_links
-from isthmus.planner.names import namespace_files
+from isthmus.planner.names import name_objects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def _objects(record: Record, scope: Scope, facts: Facts, version: str) -> Iterat
     for namespace in record.namespaces.values():
         if scope.has(namespace.id) and namespace.made:
             yield NamedNetns(name=namespace.id)
-    for path, text in namespace_files(record, scope.namespaces).items():
-        yield File(path=path, text=text)
+    yield from name_objects(record, scope.namespaces, facts.run_directory, facts.resolver)
     for attachment in record.attachments.values():
         if scope.has(attachment.namespace):
             yield from attachment_links(record.networks[attachment.network], attachment)

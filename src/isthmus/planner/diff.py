@@ -10,15 +10,18 @@ from __future__ import annotations
 from isthmus.model.host import (
     HOST,
     Bridge,
+    Directory,
     Element,
     File,
     HostObject,
+    HostsLine,
     HostState,
     LinkAddress,
     NamedNetns,
     Process,
     Route,
     Ruleset,
+    Symlink,
     Sysctl,
     Veth,
 )
@@ -33,7 +36,10 @@ __all__ = ["diff"]
 
 _RANKS: Final[dict[type, int]] = {
     NamedNetns: 0,
+    Directory: 1,
     File: 1,
+    Symlink: 1,
+    HostsLine: 1,
     Ruleset: 2,
     Element: 3,
     Bridge: 4,
@@ -57,6 +63,9 @@ def _rank(item: HostObject) -> int:
 
 def _order(item: HostObject) -> tuple[int, str]:
     # Sysctls in the order that they were wished in: accept_ra before forwarding, `all` before single links.
+    # Directories before what is in them.
+    if isinstance(item, Directory | File | Symlink):
+        return _rank(item), item.path
     return _rank(item), item.netns if isinstance(item, LinkAddress | Route | Veth) else ""
 
 

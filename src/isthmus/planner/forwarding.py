@@ -26,7 +26,8 @@ class Facts(Value):
     `uplinks4` and `uplinks6` are the links of the default routes; `learned6` those of them whose route came
     by a router advertisement; `force_forwarding`: the kernel has it; `links6` all link names below
     /proc/sys/net/ipv6/conf; `mtu` that of the default route's link (1500 without one); `strangers`: signs
-    that somebody else needs forwarding.
+    that somebody else needs forwarding; `run_directory`: where files of ours that a reboot ends are; `resolver`:
+    the resolv.conf for namespaces.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -36,6 +37,8 @@ class Facts(Value):
     links6: tuple[str, ...] = ()
     mtu: int = 1500
     strangers: tuple[str, ...] = ()
+    run_directory: str = "/run/isthmus"
+    resolver: str = ""
 
 
 def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.model.address import Prefix
+from isthmus.model.address import Mac, Prefix
 from isthmus.model.host import HOST, Bridge, HostObject, LinkAddress, Route, Veth
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.firewall import default_route_holder
@@ -33,7 +33,7 @@ def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostO
     yield Veth(
         netns=HOST,
         name=attachment.host_ifname,
-        mac=None,
+        mac=_host_mac(attachment),
         mtu=network.mtu,
         alias=f"isthmus attachment {attachment.id}",
         peer_netns=attachment.namespace,
@@ -47,6 +47,11 @@ def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostO
         subnet = network.subnet(address.family)
         length = subnet.prefix.length if subnet is not None else address.bits
         yield LinkAddress(netns=attachment.namespace, ifname=attachment.ifname, address=address, length=length)
+
+
+def _host_mac(attachment: Attachment) -> Mac:
+    """Return the host end's MAC: as random as its name, and like it the attachment's own."""
+    return Mac(packed=b"\x02" + bytes.fromhex(attachment.host_ifname[-10:]))
 
 
 def namespace_routes(record: Record, namespace: str) -> Iterator[Route]:

@@ -1,13 +1,77 @@
-"""The files that give a namespace its names: /etc/netns/NAME/hosts and resolv.conf."""
+"""The files that give a namespace its names: hosts and resolv.conf below /etc/netns/NAME.
+
+`exec` (and `ip netns exec`) binds them over those in /etc. A network has one hosts file, a line for each
+member, so that an attach writes one line whatever the number of members; a namespace on one network has a
+symbolic link to it, a namespace on several a file of its own.
+"""
 
 from __future__ import annotations
 
-from isthmus.model.network import Record
+from isthmus.model.address import Address
+from isthmus.model.host import HOSTS_HEAD, Directory, File, HostObject, HostsLine, Symlink
+from isthmus.model.network import Namespace, Record
 
-__all__ = ["namespace_files"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+__all__ = ["ETC_NETNS", "name_objects", "resolver_text"]
+
+ETC_NETNS: Final = "/etc/netns"
 
 
-def namespace_files(record: Record, namespaces: frozenset[str] | None) -> dict[str, str]:
-    """Return path -> text of the files of the namespaces that we made (None: all)."""
-    del record, namespaces
-    return {}
+def name_objects(
+    record: Record, namespaces: frozenset[str] | None, run_directory: str, resolver: str
+) -> Iterator[HostObject]:
+    """Yield the files of the namespaces that we made, and the lines of all that have a name."""
+    made = [row for row in record.namespaces.values() if row.made]
+    if made or record.made_elsewhere:
+        yield Directory(path=ETC_NETNS)
+    inside = [row for row in record.namespaces.values() if namespaces is None or row.id in namespaces]
+    for row in inside:
+        if row.made:
+            yield Directory(path=f"{ETC_NETNS}/{row.id}")
+            yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=resolver)
+            yield _hosts(record, row, run_directory)
+    for attachment in record.attachments.values():
+        row = record.namespaces[attachment.namespace]
+        if row in inside and _has_name(row):
+            for address in attachment.addresses:
+                yield HostsLine(path=f"{run_directory}/hosts/{attachment.network}", address=address, name=row.id)
+
+
+def _has_name(row: Namespace) -> bool:
+    return not row.path.startswith("/proc/") and row.path.endswith(f"/{row.id}")
+
+
+def _hosts(record: Record, row: Namespace, run_directory: str) -> HostObject:
+    path = f"{ETC_NETNS}/{row.id}/hosts"
+    networks = [one.network for one in record.attachments_of(row.id)]
+    if len(networks) == 1:
+        return Symlink(path=path, target=f"{run_directory}/hosts/{networks[0]}")
+    lines: dict[tuple[Address, str], None] = {}
+    for network in networks:
+        for member in record.members(network):
+            if _has_name(record.namespaces[member.namespace]):
+                lines |= {(address, member.namespace): None for address in member.addresses}
+    text = "".join(f"{address} {name}\n" for address, name in sorted(lines, key=str))
+    return File(path=path, text=HOSTS_HEAD + text)
+
+
+def resolver_text(host: str, beside: str) -> str:
+    """Return a resolv.conf that works from inside: `host` without resolvers on its loopback.
+
+    Where none is left, `beside` is asked: the file in which systemd-resolved keeps the real ones.
+    """
+    for text in (host, beside):
+        lines = text.splitlines()
+        kept = [line for line in lines if not _is_loopback_server(line)]
+        if any(line.split()[:1] == ["nameserver"] for line in kept):
+            return "".join(f"{line}\n" for line in kept)
+    return "".join(f"{line}\n" for line in host.splitlines() if not _is_loopback_server(line))
+
+
+def _is_loopback_server(line: str) -> bool:
+    words = line.split()
+    return words[:1] == ["nameserver"] and len(words) > 1 and (words[1].startswith("127.") or words[1] == "::1")

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["load_slice", "other_publishers", "taken_addresses"]
+__all__ = ["load_slice", "multihomed_namespaces", "other_publishers", "taken_addresses"]
 
 
 def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
@@ -25,7 +25,14 @@ def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
         links=db.rows("links", f"a_namespace IN ({marks}) OR b_namespace IN ({marks})", (*namespaces, *namespaces)),
         commands=db.rows("commands", inside, namespaces),
         borrowed=db.rows("borrowed"),
+        made_elsewhere=bool(db.all(f"SELECT 1 FROM namespaces WHERE made AND id NOT IN ({marks}) LIMIT 1", namespaces)),
     )
+
+
+def multihomed_namespaces(db: Database) -> set[str]:
+    """Return the namespaces of ours that are on several networks."""
+    rows = db.all("SELECT namespace FROM attachments GROUP BY namespace HAVING count(*) > 1")
+    return {str(row[0]) for row in rows}
 
 
 def other_publishers(db: Database, network: str, namespaces: Iterable[str]) -> list[str]:

@@ -1,0 +1,289 @@
+"""Plan -> the commands that a person would type: `ip`, `bridge`, `sysctl`, `nft`, in full keywords.
+
+Run in an empty namespace, the script leads to the same kernel state as the engine, and the script of the
+plan's undo leads back. A veth pair is deleted at once where the engine cuts it off first and deletes later.
+Source: ip-link(8), ip-address(8), ip-route(8), ip-netns(8), bridge(8), nft(8), sysctl(8).
+"""
+
+from __future__ import annotations
+
+from isthmus.model.address import IPV4, Address, Prefix
+from isthmus.model.host import (
+    HOST,
+    HOSTS_HEAD,
+    LIVE_GROUP,
+    Bridge,
+    Directory,
+    Element,
+    File,
+    HostsLine,
+    LinkAddress,
+    NamedNetns,
+    Process,
+    Route,
+    Ruleset,
+    Symlink,
+    Sysctl,
+    Veth,
+)
+from isthmus.model.plan import Add, Change, Plan, Remove, Step
+from isthmus.model.ruleset import PROTOCOL_NAMES, SETS, TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Final
+
+__all__ = ["script"]
+
+_SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
+_MARK: Final = 0x69  # rtm_protocol of what is ours
+
+
+def script(plan: Plan, paths: Mapping[str, str], ruleset: str) -> str:
+    """Return a shell script; `paths` leads to namespaces without a name, `ruleset` is what nft loads."""
+    lines = ["#!/bin/sh", "set -e"]
+    writer = _Writer(paths, ruleset)
+    elements: list[str] = []
+    for step in plan.steps:
+        if isinstance(step.item, Element):
+            elements += _element_lines(step)
+            continue
+        lines += _nft(elements)
+        elements = []
+        lines += writer.lines(step)
+    lines += _nft(elements)
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(word: str) -> str:
+    if word and all(letter in _SAFE for letter in word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def _command(*words: object) -> str:
+    return " ".join(_quoted(str(word)) for word in words)
+
+
+def _here(command: str, text: str) -> list[str]:
+    mark = "END"
+    while f"\n{mark}\n" in f"\n{text}\n":
+        mark += "_"
+    return [f"{command} <<'{mark}'", *text.rstrip("\n").split("\n"), mark]
+
+
+def _nft(lines: list[str]) -> list[str]:
+    return _here("nft --file -", "\n".join(lines)) if lines else []
+
+
+def _element_lines(step: Step) -> list[str]:
+    lines = []
+    if isinstance(step, Change) and isinstance(step.before, Element):
+        lines.append(_element("delete", step.before))
+    assert isinstance(step.item, Element)
+    lines.append(_element("delete" if isinstance(step, Remove) else "add", step.item))
+    return lines
+
+
+def _element(verb: str, item: Element) -> str:
+    kind = SETS[item.name]
+    key = " . ".join(_part(name, part) for name, part in zip(kind.key, item.parts, strict=True))
+    if item.data and verb == "add":
+        key += " : " + " . ".join(_part(name, part) for name, part in zip(kind.data, item.data, strict=True))
+    return f"{verb} element inet {TABLE} {item.name} {{ {key} }}"
+
+
+def _part(kind: str, part: str | int | Address | Prefix) -> str:
+    if kind == "ifname":
+        return f'"{part}"'
+    if kind == "inet_proto" and isinstance(part, int):
+        return PROTOCOL_NAMES.get(part, str(part))
+    return str(part)
+
+
+class _Writer:
+    """Writes the commands of single steps."""
+
+    def __init__(self, paths: Mapping[str, str], ruleset: str) -> None:
+        self._paths = paths
+        self._ruleset = ruleset
+
+    def lines(self, step: Step) -> list[str]:
+        """Return the commands of a step (elements excepted, which go together)."""
+        match step.item:
+            case NamedNetns() as item:
+                return _netns(step, item)
+            case File() | Directory() | Symlink() | HostsLine() as item:
+                return _remove_file(item) if isinstance(step, Remove) else _file(item)
+            case Ruleset():
+                return self._table(step)
+            case Sysctl() as item:
+                return [] if isinstance(step, Remove) else [_command("sysctl", "--write", f"{item.name}={item.value}")]
+            case Bridge() as item:
+                return _bridge(step, item)
+            case Veth() as item:
+                return list(self._veth(step, item))
+            case LinkAddress() as item:
+                return list(self._address(step, item))
+            case Route() as item:
+                return list(self._route(step, item))
+            case Process() as item:
+                return _process(step, item)
+            case Element():
+                return []
+
+    def _in(self, netns: str, tool: str, *words: object) -> str:
+        if netns == HOST:
+            return _command(tool, *words)
+        if netns in self._paths:
+            return _command("nsenter", f"--net={self._paths[netns]}", tool, *words)
+        return _command(tool, "-netns", netns, *words)
+
+    def _table(self, step: Step) -> list[str]:
+        if isinstance(step, Remove):
+            return [_command("nft", "delete", "table", "inet", TABLE)]
+        return _here("nft --file -", f"table inet {TABLE}\ndelete table inet {TABLE}\n{self._ruleset}")
+
+    def _veth(self, step: Step, item: Veth) -> Iterator[str]:
+        if isinstance(step, Remove) or (isinstance(step, Change) and isinstance(step.before, Veth) and self._cut(step)):
+            yield self._in(item.netns, "ip", "link", "delete", "dev", item.name)
+        if isinstance(step, Remove):
+            return
+        if isinstance(step, Change) and not self._cut(step):
+            yield from self._mend(step, item)
+        else:
+            yield self._pair(item)
+        yield self._in(item.netns, "ip", "link", "set", "dev", item.name, "alias", item.alias, "addrgenmode", "none")
+        if item.master:
+            flags = ("hairpin", _on(item.hairpin), "isolated", _on(item.isolated))
+            yield self._in(item.netns, "bridge", "link", "set", "dev", item.name, *flags)
+        yield self._in(item.netns, "ip", "link", "set", "dev", item.name, "up")
+        alias = ("alias", item.alias) if item.netns != HOST else ()
+        yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, *alias, "addrgenmode", "none")
+        yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, "up")
+
+    def _cut(self, step: Change) -> bool:
+        return isinstance(step.before, Veth) and not step.before.peer_name
+
+    def _pair(self, item: Veth) -> str:
+        words: list[object] = ["ip", "link", "add", "name", item.name]
+        if item.mac is not None:
+            words += ["address", item.mac]
+        words += ["mtu", item.mtu, "group", LIVE_GROUP]
+        if item.master:
+            words += ["master", item.master]
+        if item.netns != HOST:
+            words += ["netns", self._paths.get(item.netns, item.netns)]
+        words += ["type", "veth", "peer", "name", item.peer_name, "address", item.peer_mac, "mtu", item.mtu]
+        return _command(*words, "netns", self._paths.get(item.peer_netns, item.peer_netns))
+
+    def _mend(self, step: Change, item: Veth) -> Iterator[str]:
+        before = step.before
+        assert isinstance(before, Veth)
+        words: list[object] = ["mtu", item.mtu]
+        if item.mac is not None:
+            words += ["address", item.mac]
+        if item.master != before.master:
+            words += ["master", item.master] if item.master else ["nomaster"]
+        yield self._in(item.netns, "ip", "link", "set", "dev", item.name, *words)
+        if (item.peer_name, item.peer_mac) != (before.peer_name, before.peer_mac):
+            yield self._in(item.peer_netns, "ip", "link", "set", "dev", before.peer_name, "down")
+            rename = ("name", item.peer_name) if item.peer_name != before.peer_name else ()
+            mac = ("address", item.peer_mac)
+            yield self._in(item.peer_netns, "ip", "link", "set", "dev", before.peer_name, *mac, *rename)
+        yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, "mtu", item.mtu)
+
+    def _address(self, step: Step, item: LinkAddress) -> Iterator[str]:
+        if not isinstance(step, Add):
+            length = step.before.length if isinstance(step, Change) and isinstance(step.before, LinkAddress) else None
+            text = f"{item.address}/{length if length is not None else item.length}"
+            yield self._in(item.netns, "ip", "address", "delete", text, "dev", item.ifname)
+        if not isinstance(step, Remove):
+            words: list[object] = ["ip", "address", "add", f"{item.address}/{item.length}"]
+            if item.address.family == IPV4:
+                words += ["broadcast", "+"] if item.length < 31 else []
+            # `proto`, which marks an address as ours, is left out: ip of iproute2 6.1 does not know it here.
+            words += ["dev", item.ifname]
+            words += [] if item.address.family == IPV4 else ["nodad"]
+            yield self._in(item.netns, *words)
+
+    def _route(self, step: Step, item: Route) -> Iterator[str]:
+        if not isinstance(step, Add):
+            old = step.before if isinstance(step, Change) and isinstance(step.before, Route) else item
+            yield self._in(old.netns, *_route_words("delete", old))
+        if not isinstance(step, Remove):
+            yield self._in(item.netns, *_route_words("add", item))
+
+
+def _on(flag: bool) -> str:
+    return "on" if flag else "off"
+
+
+def _route_words(verb: str, item: Route) -> list[object]:
+    family = "-4" if item.via.family == IPV4 else "-6"
+    to = str(item.prefix) if item.prefix.length else "default"
+    words: list[object] = ["ip", family, "route", verb, to, "via", item.via, "dev", item.ifname, "protocol", _MARK]
+    return words
+
+
+def _netns(step: Step, item: NamedNetns) -> list[str]:
+    if isinstance(step, Remove):
+        return [_command("ip", "netns", "delete", item.name)]
+    return [
+        _command("ip", "netns", "add", item.name),
+        _command("ip", "-netns", item.name, "link", "set", "dev", "lo", "up"),
+    ]
+
+
+def _file(item: File | Directory | Symlink | HostsLine) -> list[str]:
+    if isinstance(item, Directory):
+        return [_command("mkdir", "--parents", item.path)]
+    if isinstance(item, Symlink):
+        return [_command("ln", "--symbolic", "--force", "--no-dereference", item.target, item.path)]
+    if isinstance(item, File):
+        remove = [_command("rm", "--force", item.path)] if item.path.endswith("/hosts") else []
+        return [*remove, *_here(f"cat > {_quoted(item.path)}", item.text)]
+    path = _quoted(item.path)
+    return [
+        _command("mkdir", "--parents", item.path.rpartition("/")[0]),
+        f"test -s {path} || printf %s {_quoted(HOSTS_HEAD)} > {path}",
+        f"printf '%s\\n' {_quoted(f'{item.address} {item.name}')} >> {path}",
+    ]
+
+
+def _remove_file(item: File | Directory | Symlink | HostsLine) -> list[str]:
+    if isinstance(item, Directory):
+        return [_command("rmdir", "--ignore-fail-on-non-empty", item.path)]
+    if not isinstance(item, HostsLine):
+        return [_command("rm", "--force", item.path)]
+    path, directory = _quoted(item.path), item.path.rpartition("/")[0]
+    empty = f'test "$(wc --lines < {path})" -gt {HOSTS_HEAD.count(chr(10))}'
+    drop = _command("sed", "--in-place", f"/^{str(item.address).replace('.', chr(92) + '.')} {item.name}$/d", item.path)
+    rmdir = _command("rmdir", "--ignore-fail-on-non-empty", directory, directory.rpartition("/")[0])
+    return [drop, f"{empty} || {{ rm --force {path}; {rmdir}; }}"]
+
+
+def _bridge(step: Step, item: Bridge) -> list[str]:
+    if isinstance(step, Remove):
+        return [_command("ip", "link", "delete", "dev", item.name)]
+    words: list[object] = ["ip", "link", "set", "dev", item.name, "mtu", item.mtu]
+    lines = []
+    if isinstance(step, Add):
+        head = ("ip", "link", "add", "name", item.name, "address", item.mac, "mtu", item.mtu - 1)
+        lines.append(_command(*head, "group", LIVE_GROUP, "type", "bridge", "stp_state", 0))
+    else:
+        words += ["address", item.mac]
+    lines.append(_command(*words, "alias", item.alias, "addrgenmode", "none"))
+    lines.append(_command("ip", "link", "set", "dev", item.name, "up"))
+    return lines
+
+
+def _process(step: Step, item: Process) -> list[str]:
+    lines = []
+    if not isinstance(step, Add):
+        lines.append(f"ip netns pids {_quoted(item.netns)} | xargs --no-run-if-empty kill || true")
+    if not isinstance(step, Remove):
+        run = _command("setsid", "ip", "netns", "exec", item.netns, *item.argv)
+        lines.append(f"{run} < /dev/null > /dev/null 2>&1 &")
+    return lines
