@@ -16,11 +16,14 @@ from isthmus.engine.namespaces import create_namespace, execute, remove_namespac
 from isthmus.engine.networks import create_network, remove_network
 from isthmus.engine.publishes import publish, unpublish
 from isthmus.engine.reaper import leave_to_child, reap
+from isthmus.engine.repair import repair
+from isthmus.engine.script import commands
 
 __all__ = [
     "Attached",
     "Host",
     "attach",
+    "commands",
     "connect",
     "create_namespace",
     "create_network",
@@ -34,6 +37,7 @@ __all__ = [
     "reap",
     "remove_namespace",
     "remove_network",
+    "repair",
     "unpublish",
     "up",
 ]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+from _socket import AF_PACKET, SOCK_CLOEXEC, SOCK_RAW, socket
 
 from isthmus.errors import InvalidInput, KernelError, NotFound
+from isthmus.kernel.later import close_later
 from isthmus.kernel.netns import Inside, cookie, open_netns
 from isthmus.kernel.netns_locate import find
 from isthmus.model.host import HOST
@@ -32,6 +34,7 @@ class Access:
     def __init__(self) -> None:
         self._routes: dict[str, Socket] = {}
         self._nft: Socket | None = None
+        self._packet: socket | None = None
         self._fds: dict[str, int] = {}
         self._known: dict[str, Namespace] = {}
 
@@ -133,6 +136,13 @@ class Access:
             self._nft = Socket(NETLINK_NETFILTER)
         return self._nft
 
+    @property
+    def packet(self) -> socket:
+        """A packet socket of the host, bound to nothing."""
+        if self._packet is None:
+            self._packet = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)
+        return self._packet
+
     def link(self, netns: str, name: str) -> Link | None:
         """Read one link by name; None: it does not exist."""
         return self._link(netns, rtnl_link.by_name(name))
@@ -161,9 +171,12 @@ class Access:
         return found.index
 
     def close(self) -> None:
-        """Close everything."""
+        """Close everything, without waiting for it."""
         for netns in [*self._routes, *self._fds]:
             self.forget(netns)
-        if self._nft is not None:
-            self._nft.close()
-            self._nft = None
+        slow = [one for one in (self._nft, self._packet) if one is not None]
+        if slow:
+            close_later(*(one.fileno() for one in slow))
+        for one in slow:
+            one.close()
+        self._nft = self._packet = None

@@ -93,10 +93,12 @@ def _local_addresses(access: Access) -> set[Address]:
 
 def forget_address(access: Access, address: Address) -> int:
     """Delete all entries of an address that nobody has any more; return how many."""
-    doomed = []
+    doomed = {}
     for reply in (False, True):
-        doomed += [conntrack.decode(one) for one in access.nft.dump(conntrack.of_source(address, reply=reply))]
-    return _delete(access, doomed)
+        for entry in map(conntrack.decode, access.nft.dump(conntrack.of_source(address, reply=reply))):
+            if address in (entry.source, entry.replier):
+                doomed[entry.original, entry.zone] = entry
+    return _delete(access, list(doomed.values()))
 
 
 def _delete(access: Access, doomed: Sequence[Entry]) -> int:

@@ -13,6 +13,7 @@ import os
 from isthmus.errors import KernelError, NotFound, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.announce import announce
+from isthmus.model.address import Mac
 from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP, Bridge, LinkAddress, Route, Veth
 from isthmus.model.plan import Add, Change, Remove, Step
 from isthmus.netlink.rtnl import address as rtnl_address
@@ -38,6 +39,7 @@ class LinkHands:
         self._inner: dict[str, list[tuple[Request, bool]]] = {}
         self._indexes: dict[tuple[str, str], int] = {}
         self._announcements: dict[str, list[LinkAddress]] = {}
+        self._ports: dict[tuple[str, str], tuple[str, Mac]] = {}
         self.trashed = False
 
     def _index(self, netns: str, ifname: str) -> int:
@@ -107,6 +109,8 @@ class LinkHands:
                 raise _explained(answer.error(), item)
         if item.netns == HOST:
             self._indexes[item.peer_netns, item.peer_name] = rtnl_link.decode(answers[0].payloads[0]).peer
+            if item.master:
+                self._ports[item.peer_netns, item.peer_name] = item.master, item.peer_mac
         else:
             self._queue(item.netns, *_far_end(item.name, item.alias))
         self._queue(item.peer_netns, *_far_end(item.peer_name, None if item.netns == HOST else item.alias))
@@ -208,9 +212,29 @@ class LinkHands:
             for answer, (_, missing_ok) in zip(answers, pairs, strict=True):
                 if answer.errno and not (missing_ok and answer.errno in _MISSING):
                     raise answer.error()
-            fresh = self._announcements.pop(netns, None)
-            if fresh:
-                announce(self._access, netns, [(self._index(netns, one.ifname), one) for one in fresh])
+            for item in self._announcements.pop(netns, ()):
+                self._announce(item)
+
+    def _announce(self, item: LinkAddress) -> None:
+        """Tell the bridge that an address is new there; a direct link has nobody to tell."""
+        if item.netns == HOST:
+            bridge = self._access.link(HOST, item.ifname)
+            if bridge is not None and bridge.mac is not None:
+                announce(self._access, item.ifname, bridge.index, item.address, bridge.mac)
+            return
+        port = self._ports.get((item.netns, item.ifname)) or self._port(item)
+        if port is not None:
+            bridge_name, mac = port
+            announce(self._access, bridge_name, self._index(HOST, bridge_name), item.address, mac)
+
+    def _port(self, item: LinkAddress) -> tuple[str, Mac] | None:
+        """Return the bridge that a link inside a namespace leads to, and the link's MAC."""
+        inner = self._access.link(item.netns, item.ifname)
+        outer = self._access.link_at(HOST, inner.peer) if inner is not None and inner.peer else None
+        bridge = self._access.link_at(HOST, outer.master) if outer is not None and outer.master else None
+        if inner is None or inner.mac is None or bridge is None or bridge.kind != "bridge":
+            return None
+        return bridge.name, inner.mac
 
 
 def _near_end(item: Veth) -> list[Request]:

@@ -1,0 +1,212 @@
+"""What there is of networks, for people and programs to read: `network ls`, `network inspect`.
+
+Every view takes a `Host(writable=False)`: no lock, nothing changes. Keys are documented in docs/json.md,
+and stay. Namespaces and the whole host are overview.py's.
+"""
+
+from __future__ import annotations
+
+from isthmus.converge import Host, boot_identity
+from isthmus.errors import NotFound, Refused
+from isthmus.kernel.dump import Dumper
+from isthmus.kernel.netns_locate import cookie_alive
+from isthmus.model.host import HOST, Element
+from isthmus.model.network import ROUTED, Attachment, Network, Record
+from isthmus.netlink.rtnl import address as rtnl_address
+from isthmus.planner.firewall import default_route_holder, network_elements, publish_elements, publish_targets
+from isthmus.planner.forwarding import host_sysctls, namespace_sysctls
+from isthmus.store.journal import entries
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = dict[str, Any]
+
+__all__ = ["inspect_network", "member_addresses", "networks", "pending", "read_record"]
+
+_RT_SCOPE_UNIVERSE = 0
+
+
+def read_record(host: Host) -> Record:
+    """Load the record as the next changing call would find it: of another boot, only networks are left.
+
+    Raises:
+        Refused: it is of another network namespace, which still lives.
+    """
+    known = host.db.meta("boot_id"), host.db.meta("cookie")
+    if known == (None, None):
+        return host.db.record()
+    now = boot_identity()
+    if known == now:
+        return host.db.record()
+    if known[0] == now[0] and known[1] and cookie_alive(known[1]):
+        raise Refused(
+            f"the state in {host.directory} is of another network namespace, which still lives",
+            hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
+        )
+    return Record.empty().replace(networks=host.db.rows("networks"))
+
+
+def pending(host: Host) -> list[Json]:
+    """Return the calls that have not settled what they began: under way now, or dead."""
+    return [
+        {
+            "verb": entry.verb,
+            "phase": entry.phase,
+            "namespaces": None if entry.namespaces is None else sorted(entry.namespaces),
+        }
+        for entry in entries(host.db)
+    ]
+
+
+def networks(host: Host, record: Record | None = None) -> list[Json]:
+    """Return all networks, by name."""
+    record = read_record(host) if record is None else record
+    return [_network(host, record, record.networks[name]) for name in sorted(record.networks)]
+
+
+def _network(host: Host, record: Record, network: Network) -> Json:
+    link = host.access.link(HOST, network.bridge)
+    return {
+        "name": network.name,
+        "owner": network.owner or None,
+        "bridge": network.bridge,
+        "adopted": network.adopted,
+        "present": link is not None and link.kind == "bridge",
+        "mac": str(network.mac) if network.mac is not None else None,
+        "mtu": network.mtu,
+        "uplink": network.uplink,
+        "snat": [str(one) for one in network.snat],
+        "subnets": [
+            {"prefix": str(one.prefix), "gateway": None if one.gateway is None else str(one.gateway)}
+            for one in network.subnets
+        ],
+        "isolate_ports": network.isolate_ports,
+        "allow": sorted(network.allow),
+        "members": [one.namespace for one in record.members(network.name)],
+    }
+
+
+def inspect_network(host: Host, name: str) -> Json:
+    """Return all of one network: members, elements, borrowed values, routes for the LAN's router.
+
+    Raises:
+        NotFound: no such network.
+    """
+    record = read_record(host)
+    network = record.networks.get(name)
+    if network is None:
+        raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
+    found = _network(host, record, network)
+    host.access.know(record.namespaces.values())
+    elements = _elements(record, network)
+    present = _present(host, elements)
+    shown = [
+        {"set": one.name, "parts": _plain(one.parts), "data": _plain(one.data), "present": one.key in present}
+        for one in elements
+    ]
+    return {
+        **found,
+        "members": [_member(host, record, network, one) for one in record.members(name)],
+        "elements": shown,
+        "missing": [f"{one['set']} {one['parts']}" for one in shown if not one["present"]],
+        "borrowed": _borrowed(host, record, network),
+        "router_routes": _router_routes(host, network),
+        "pending": pending(host),
+    }
+
+
+def member_addresses(network: Network | None, attachment: Attachment) -> list[str]:
+    """Return an attachment's addresses with the prefix lengths of its network."""
+    found = []
+    for address in attachment.addresses:
+        subnet = network.subnet(address.family) if network is not None else None
+        found.append(f"{address}/{subnet.prefix.length if subnet is not None else address.bits}")
+    return found
+
+
+def _member(host: Host, record: Record, network: Network, attachment: Attachment) -> Json:
+    link = host.access.link(HOST, attachment.host_ifname)
+    attachments = record.attachments_of(attachment.namespace)
+    default = [
+        family
+        for family in (4, 6)
+        if (holder := default_route_holder(record, attachments, family)) is not None and holder.id == attachment.id
+    ]
+    publishes = [
+        one.spec
+        for one in record.publishes.values()
+        if one.namespace == attachment.namespace
+        and any(target.id == attachment.id for _, target, _ in publish_targets(record, one))
+    ]
+    return {
+        "namespace": attachment.namespace,
+        "id": attachment.id,
+        "owner": attachment.owner or None,
+        "ifname": attachment.ifname,
+        "host_ifname": attachment.host_ifname,
+        "host_up": link is not None and link.is_up,
+        "mac": str(attachment.mac),
+        "addresses": member_addresses(network, attachment),
+        "default_route": default,
+        "publishes": sorted(publishes),
+        "alive": host.access.is_alive(attachment.namespace),
+    }
+
+
+def _elements(record: Record, network: Network) -> list[Element]:
+    """Return the elements of the firewall that belong to a network, those of its publishes last."""
+    found = list(network_elements(network, record.networks.values()))
+    for publish in record.publishes.values():
+        addresses = {address for one, _, address in publish_targets(record, publish) if one.name == network.name}
+        steering = publish_elements(record, publish)
+        found += [one for one in steering if addresses.intersection((*one.data, *one.parts))]
+    return found
+
+
+def _present(host: Host, elements: list[Element]) -> set[object]:
+    """Return the keys of those elements that are in the kernel."""
+    dumper = Dumper(host.access, ("", ""), lambda _: None)
+    return {key for key, item in dumper.dump(elements, strays=False).items() if isinstance(item, Element)}
+
+
+def _plain(parts: tuple[object, ...]) -> list[object]:
+    return [one if isinstance(one, int) else str(one) for one in parts]
+
+
+def _borrowed(host: Host, record: Record, network: Network) -> list[Json]:
+    """Return the borrowed values that a network needs."""
+    alone = record.replace(networks={network.name: network})
+    needed = {item.name for item in host_sysctls(alone, host.facts)}
+    needed |= {item.name for item in namespace_sysctls(record, None, host.facts)}
+    return [
+        {"name": row.name, "before": row.before, "gave": row.gave}
+        for row in record.borrowed.values()
+        if row.name in needed and (network.has_exit or f"/{network.bridge}/" in row.name)
+    ]
+
+
+def _router_routes(host: Host, network: Network) -> list[str]:
+    """Return the commands that teach the LAN's router the way to a routed network."""
+    if network.uplink != ROUTED:
+        return []
+    found = []
+    for subnet in network.subnets:
+        via = _own_address(host, subnet.prefix.family)
+        if via is not None:
+            found.append(f"ip route add {subnet.prefix} via {via}")
+    return found
+
+
+def _own_address(host: Host, family: int) -> str | None:
+    """Return the host's first global address on the link of its default route."""
+    for name in host.links.uplinks4 if family == 4 else host.links.uplinks6:
+        link = host.access.link(HOST, name)
+        if link is None:
+            continue
+        for payload in host.access.route(HOST).dump(rtnl_address.of_link(link.index)):
+            one = rtnl_address.decode(payload)
+            if one.address.family == family and one.scope == _RT_SCOPE_UNIVERSE and one.index == link.index:
+                return str(one.address)
+    return None

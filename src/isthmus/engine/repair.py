@@ -1,0 +1,28 @@
+"""Put right what a crash or a stranger left crooked."""
+
+from __future__ import annotations
+
+from isthmus.converge import Host
+from isthmus.engine.targets import clear_gone
+from isthmus.model.plan import Report
+from isthmus.planner.desired import EVERYTHING
+from isthmus.store.edit import Edit
+
+__all__ = ["clear_dead", "repair"]
+
+
+def clear_dead(host: Host) -> list[str]:
+    """Clear what hangs on namespaces that are gone and not ours to make again; return their ids."""
+    rows = host.db.rows("namespaces", "NOT made")
+    host.access.know(rows.values())
+    dead = [name for name in rows if not host.access.is_alive(name)]
+    for name in dead:
+        clear_gone(host, name)
+    return dead
+
+
+def repair(host: Host) -> Report:
+    """Bring the whole host to the record: drift, strays, what is gone. Entering `host` has mended crashes."""
+    for name in clear_dead(host):
+        host.notes.append(f"namespace {name} is gone: what hung on it was cleared")
+    return host.change("repair", Edit(), EVERYTHING)
