@@ -1,0 +1,112 @@
+"""up, down, plan, repair: what a declared file says, and what is crooked."""
+
+from __future__ import annotations
+
+import os.path
+
+from isthmus.doors.cli.errors import Usage
+from isthmus.doors.cli.report import tell, tell_json, together
+from isthmus.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+    from isthmus.doors.cli.parse import Given
+    from isthmus.doors.cli.session import Session
+    from isthmus.engine import Host
+    from isthmus.model.plan import Report
+
+__all__ = ["VERBS", "declared_name"]
+
+_DEFAULT: Final = "isthmus.yaml"
+_CHANGES: Final = 2
+
+
+def _up(session: Session, given: Given) -> int:
+    if given.has("plan"):
+        return _plan(session, given)
+    from isthmus.declare.file import load
+    from isthmus.engine import up
+
+    declaration = load(given.text("FILE") or _DEFAULT)
+    report = session.change(lambda host: up(host, declaration, restart=given.has("restart")))
+    _tell(report, given)
+    return 0
+
+
+def _plan(session: Session, given: Given) -> int:
+    from isthmus.declare.file import load
+    from isthmus.engine import plan
+
+    declaration = load(given.text("FILE") or _DEFAULT)
+    report = session.read(lambda host: plan(host, declaration))
+    _tell(report, given)
+    return _CHANGES if report.plan else 0
+
+
+def _tell(report: Report, given: Given) -> None:
+    if given.text("format") == "json":
+        tell_json(report)
+    else:
+        tell(report, given, totals=True)
+
+
+def _down(session: Session, given: Given) -> int:
+    from isthmus.engine import declarations, down
+
+    wanted, force = given.text("NAME|FILE"), given.has("force")
+    if given.has("all") and wanted is not None:
+        raise Usage("down: has both a declaration and --all")
+    names = None if given.has("all") else [declared_name(wanted or _DEFAULT)]
+
+    def remove(host: Host) -> Report:
+        return together([down(host, name, force=force) for name in (names or declarations(host))])
+
+    tell(session.change(remove, waits=True), given, totals=True)
+    return 0
+
+
+def declared_name(text: str) -> str:
+    """Return the name of a declaration, given by it or by its file, which may have changed or gone."""
+    if not os.path.isfile(text) and not text.endswith((".yaml", ".yml")):
+        return text
+    stem = os.path.splitext(os.path.basename(text))[0]
+    if not os.path.isfile(text):
+        return stem
+    from isthmus.declare.file import load
+
+    try:
+        return load(text).name
+    except InvalidInput:
+        return _name_in(text) or stem
+
+
+def _name_in(path: str) -> str:
+    """Return what follows `name:` in a file that says something wrong elsewhere."""
+    from isthmus.declare.nodes import Mapping, Scalar, compose
+
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        root, _ = compose(file.read())
+    entries = root.entries if isinstance(root, Mapping) else ()
+    for key, value in entries:
+        if key.text == "name" and isinstance(value, Scalar):
+            return value.text
+    return ""
+
+
+def _repair(session: Session, given: Given) -> int:
+    from isthmus.engine import rebuild, repair
+
+    verb = rebuild if given.has("rebuild") else repair
+    tell(session.change(verb, waits=True), given, totals=True)
+    return 0
+
+
+VERBS: Final[dict[str, Callable[[Session, Given], int]]] = {
+    "up": _up,
+    "down": _down,
+    "plan": _plan,
+    "repair": _repair,
+}

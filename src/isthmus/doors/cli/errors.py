@@ -1,0 +1,108 @@
+"""The one table of this door, class of error -> exit status, and how errors are said."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from isthmus.errors import (
+    InvalidInput,
+    IsthmusError,
+    KernelError,
+    NotFound,
+    NotPermitted,
+    Refused,
+    Unsupported,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+__all__ = ["INTERRUPTED", "PIPE_BROKEN", "STATUS", "Several", "Usage", "say", "status_of"]
+
+INTERRUPTED: Final = 130
+PIPE_BROKEN: Final = 141
+_OTHER: Final = 1
+_NOT_PERMITTED: Final = 5
+_RIGHTS: Final = "run it as root, or in namespaces of your own: unshare -Urnm"
+
+
+class Usage(IsthmusError):
+    """Report a command line that says nothing."""
+
+
+class Several(IsthmusError):
+    """Carry several errors, all of which are said; the first one's class decides the exit status."""
+
+    def __init__(self, errors: list[IsthmusError]) -> None:
+        super().__init__("; ".join(one.message for one in errors))
+        self.errors = errors
+
+
+# The first that fits counts. Everything else is 1; 2 is `plan`'s alone.
+STATUS: Final[tuple[tuple[type[IsthmusError], int], ...]] = (
+    (Usage, 64),
+    (InvalidInput, 64),
+    (Refused, 3),
+    (NotFound, 4),
+    (NotPermitted, _NOT_PERMITTED),
+    (Unsupported, 6),
+)
+
+
+def status_of(error: BaseException) -> int:
+    """Return the exit status of an error."""
+    if isinstance(error, Several):
+        return status_of(error.errors[0])
+    if isinstance(error, BaseExceptionGroup):
+        return status_of(error.exceptions[0])
+    for kind, status in STATUS:
+        if isinstance(error, kind):
+            return status
+    return _NOT_PERMITTED if _is_permission(error) else _OTHER
+
+
+def _is_permission(error: BaseException | None) -> bool:
+    """Whether the kernel refused for want of a right, here or in what this was raised from."""
+    while error is not None:
+        if isinstance(error, PermissionError):
+            return True
+        if isinstance(error, KernelError) and error.errno in (errno.EPERM, errno.EACCES):
+            return True
+        error = error.__cause__
+    return False
+
+
+def say(error: BaseException) -> None:
+    """Write an error to stderr: `error:` lines, then `hint:` lines."""
+    hints: dict[str, None] = {}
+    for one in _each(error):
+        for line in _text(one).splitlines():
+            sys.stderr.write(f"error: {line}\n")
+        hint = one.hint if isinstance(one, IsthmusError) else ""
+        if not hint and status_of(one) == _NOT_PERMITTED:
+            hint = _RIGHTS
+        if hint:
+            hints[hint] = None
+    for hint in hints:
+        sys.stderr.write(f"hint: {hint}\n")
+
+
+def _each(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, Several):
+        yield from error.errors
+    elif isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _each(one)
+    else:
+        yield error
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, IsthmusError):
+        return error.message
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"unexpected {type(error).__name__}: {error}"

@@ -1,0 +1,102 @@
+"""The command `isthmus`: choose the verb, run it, say what went wrong, end with its status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from isthmus.doors.cli.errors import INTERRUPTED, PIPE_BROKEN, Usage, say, status_of
+from isthmus.doors.cli.parse import Given, choose, parse
+from isthmus.doors.cli.session import Session, end
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Run = Callable[[Session, Given], int]
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line of this process; does not return."""
+    session = Session()
+    status = _guarded(session, sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = status or PIPE_BROKEN
+        _drop_stdout()
+    try:
+        session.clear()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    end(status)
+
+
+def _guarded(session: Session, argv: Sequence[str]) -> int:
+    try:
+        return _run(session, argv)
+    except BrokenPipeError:
+        _drop_stdout()
+        return PIPE_BROKEN
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("ISTHMUS_TRACEBACK"):
+            raise
+        say(error)
+        # `plan` tells changes by 2 and any error by 1.
+        is_plan = argv[:1] == ["plan"] or (argv[:1] == ["up"] and "--plan" in argv)
+        return 1 if is_plan and not isinstance(error, Usage) else status_of(error)
+
+
+def _drop_stdout() -> None:
+    """Let what is still buffered go nowhere, so that the end is quiet."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)
+
+
+def _run(session: Session, argv: Sequence[str]) -> int:
+    chosen = choose(argv)
+    if isinstance(chosen, str):
+        sys.stdout.write(f"{chosen}\n")
+        return 0
+    verb, words = chosen
+    try:
+        given = parse(verb, words)
+    except SystemExit:  # --help
+        return 0
+    return _load(verb.words)(session, given)
+
+
+def _load(words: tuple[str, ...]) -> Run:
+    """Import what carries a verb out, and nothing else."""
+    match words:
+        case ("attach" | "detach" | "connect" | "publish" | "unpublish" as name,):
+            from isthmus.doors.cli import attachments
+
+            return attachments.VERBS[name]
+        case ("network", name):
+            from isthmus.doors.cli import networks
+
+            return networks.VERBS[name]
+        case ("ns", name):
+            from isthmus.doors.cli import namespaces
+
+            return namespaces.VERBS[name]
+        case ("exec",):
+            from isthmus.doors.cli import namespaces
+
+            return namespaces.execute
+        case ("ls",):
+            from isthmus.doors.cli import overview
+
+            return overview.show
+        case (name,):
+            from isthmus.doors.cli import declarations
+
+            return declarations.VERBS[name]
+    raise AssertionError(words)

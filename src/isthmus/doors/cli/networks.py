@@ -1,0 +1,167 @@
+"""network create, ls, inspect, rm."""
+
+from __future__ import annotations
+
+from isthmus.declare import check, words
+from isthmus.doors.cli.errors import Several, Usage
+from isthmus.doors.cli.output import note, print_json, print_lines, table
+from isthmus.doors.cli.report import tell
+from isthmus.engine import create_network, listing, remove_network
+from isthmus.errors import InvalidInput
+from isthmus.model.address import Prefix
+from isthmus.model.declared import NetworkWish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+    from isthmus.doors.cli.parse import Given
+    from isthmus.doors.cli.session import Session
+    from isthmus.engine.listing import Json
+    from isthmus.model.address import Address
+
+__all__ = ["VERBS", "network_wish"]
+
+
+def network_wish(given: Given) -> NetworkWish:
+    """Return what the options of `network create` wish for.
+
+    Raises:
+        InvalidInput, Usage, Several: they do not say it well.
+    """
+    bridge, mtu, uplink = given.text("bridge"), given.text("mtu"), given.text("uplink")
+    wish = NetworkWish(
+        name=words.network_name(given.word("NAME"), "NAME"),
+        subnets=tuple(Prefix.parse(one, "--subnet") for one in given.texts("subnet")),
+        gateways=_gateways(given),
+        bridge=None if bridge is None else words.ifname(bridge, "--bridge"),
+        uplink="nat" if uplink is None else words.uplink(uplink, "--uplink"),
+        snat=words.addresses(given.texts("snat"), "--snat"),
+        isolate_ports=given.has("isolate-ports"),
+        allow=frozenset(words.network_name(one, "--allow") for one in given.texts("allow")),
+        mtu=None if mtu is None else words.mtu(mtu, "--mtu"),
+        allow_overlap=given.has("allow-overlap"),
+    )
+    faults = [InvalidInput(_option_of(one.field), one.value, one.why, hint=one.hint) for one in check.network(wish)]
+    if faults:
+        raise Several(list(faults))
+    return wish
+
+
+def _gateways(given: Given) -> tuple[Address, ...] | None:
+    texts = given.texts("gateway")
+    if given.has("no-gateway") or texts == ["none"]:
+        if given.has("no-gateway") and texts:
+            raise Usage("network create: has both --gateway and --no-gateway")
+        return ()
+    return words.addresses(texts, "--gateway") if texts else None
+
+
+def _option_of(field: str) -> str:
+    """Return the option that a field of the file is: subnets[0] -> --subnet."""
+    name = field.partition("[")[0]
+    return "--subnet" if name == "subnets" else f"--{name}"
+
+
+def _create(session: Session, given: Given) -> int:
+    wish = network_wish(given)
+    row, report = session.change(lambda host: create_network(host, wish))
+    subnets = ", ".join(
+        f"{one.prefix} (gateway {one.gateway})" if one.gateway is not None else str(one.prefix) for one in row.subnets
+    )
+    tell(report, given, more=[f"network {row.name}: {subnets}, uplink {row.uplink}, bridge {row.bridge}"])
+    return 0
+
+
+def _remove(session: Session, given: Given) -> int:
+    name, force = words.network_name(given.word("NAME"), "NAME"), given.has("force")
+    tell(session.change(lambda host: remove_network(host, name, force=force), waits=True), given)
+    return 0
+
+
+def network_table(networks: list[Json]) -> list[str]:
+    """Return networks as a table."""
+    rows = [
+        (
+            str(one["name"]),
+            str(one["bridge"]),
+            " ".join(str(subnet["prefix"]) for subnet in one["subnets"]),
+            str(one["uplink"]),
+            str(len(one["members"])),
+            one["owner"] or "",
+        )
+        for one in networks
+    ]
+    return table(("NAME", "BRIDGE", "SUBNETS", "UPLINK", "MEMBERS", "OWNER"), rows)
+
+
+def note_pending(pending: list[Json]) -> None:
+    """Say on stderr which calls have not settled what they began."""
+    for one in pending:
+        note(f"`{one['verb']}` is under way, or died half-way: the next changing call puts it right")
+
+
+def _list(session: Session, given: Given) -> int:
+    found, pending = session.read(lambda host: (listing.networks(host), listing.pending(host)))
+    note_pending(pending)
+    if given.text("format") == "json":
+        print_json(found)
+    else:
+        print_lines(network_table(found))
+    return 0
+
+
+def _inspect(session: Session, given: Given) -> int:
+    name = given.word("NAME")
+    found = session.read(lambda host: listing.inspect_network(host, name))
+    if given.text("format") == "json":
+        print_json(found)
+        return 0
+    note_pending(found["pending"])
+    print_lines(_inspected(found))
+    return 0
+
+
+def _inspected(one: Json) -> list[str]:
+    """Return all of a network for people."""
+    facts = {
+        "network": one["name"],
+        "owner": one["owner"] or "none (made by command)",
+        "bridge": f"{one['bridge']}{' (adopted)' if one['adopted'] else ''}{'' if one['present'] else ' (missing)'}",
+        "uplink": one["uplink"],
+        "snat": " ".join(one["snat"]) or "-",
+        "mtu": one["mtu"],
+        "allow": " ".join(one["allow"]) or "-",
+        "isolated": "yes" if one["isolate_ports"] else "no",
+    }
+    lines = [f"{key + ':':10}{value}" for key, value in facts.items()]
+    lines += [f"{'subnet:':10}{sub['prefix']}, gateway {sub['gateway'] or 'none'}" for sub in one["subnets"]]
+    for title, rows in (("route for the LAN's router", one["router_routes"]), ("changed and missing", one["missing"])):
+        lines += ["", f"{title}:", *(f"  {row}" for row in rows)] if rows else []
+    members = [
+        (
+            str(row["namespace"]) + ("" if row["alive"] else " (gone)"),
+            str(row["ifname"]),
+            str(row["host_ifname"]),
+            " ".join(row["addresses"]),
+            str(row["mac"]),
+            " ".join(f"IPv{family}" for family in row["default_route"]),
+            " ".join(row["publishes"]),
+        )
+        for row in one["members"]
+    ]
+    titles = ("NAMESPACE", "LINK", "HOST SIDE", "ADDRESSES", "MAC", "DEFAULT ROUTE", "PORTS")
+    lines += ["", *table(titles, members)]
+    elements = [f"{row['set']} {{ {' . '.join(map(str, row['parts']))} }}" for row in one["elements"]]
+    lines += ["", "elements of table inet isthmus:", *(f"  {text}" for text in elements)]
+    borrowed = [f"{row['name']} {row['gave']} (before: {row['before']})" for row in one["borrowed"]]
+    return lines + (["", "borrowed:", *(f"  {text}" for text in borrowed)] if borrowed else [])
+
+
+VERBS: Final[dict[str, Callable[[Session, Given], int]]] = {
+    "create": _create,
+    "ls": _list,
+    "inspect": _inspect,
+    "rm": _remove,
+}

@@ -1,0 +1,140 @@
+"""From words to a verb and what was given to it; argparse is built for that one verb alone."""
+
+from __future__ import annotations
+
+from isthmus.doors.cli.errors import Usage
+from isthmus.doors.cli.table import VERBS, Verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+__all__ = ["Given", "choose", "parse"]
+
+
+class Given:
+    """What was given to a verb, by the names of its arguments and options."""
+
+    def __init__(self, values: dict[str, object], command: tuple[str, ...]) -> None:
+        self._values = values
+        self.command = command
+
+    def text(self, name: str) -> str | None:
+        """Return the value of an option or argument, None where it was not given."""
+        found = self._values[name]
+        return None if found is None else str(found)
+
+    def word(self, name: str) -> str:
+        """Return the value of an argument that must be given."""
+        return str(self._values[name])
+
+    def texts(self, name: str) -> list[str]:
+        """Return the values of an option that may be repeated."""
+        found = self._values[name]
+        return [str(one) for one in found] if isinstance(found, list) else []
+
+    def has(self, name: str) -> bool:
+        """Whether a switch was given; one that the verb does not know was not."""
+        return bool(self._values.get(name))
+
+
+def choose(argv: Sequence[str]) -> tuple[Verb, list[str]] | str:
+    """Return the verb that is called and what follows it, or a text to print: help or the version.
+
+    Raises:
+        Usage: there is no such verb.
+    """
+    words = list(argv)
+    if not words:
+        raise Usage("no command given", hint="isthmus --help lists them")
+    if words[0] in ("-h", "--help", "help"):
+        return _overview(VERBS)
+    if words[0] == "--version":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return f"isthmus {version('isthmus')}"
+        except PackageNotFoundError:
+            return "isthmus (not installed)"
+    for verb in VERBS:
+        if tuple(words[: len(verb.words)]) == verb.words:
+            return verb, words[len(verb.words) :]
+    group = [verb for verb in VERBS if len(verb.words) == 2 and verb.words[0] == words[0]]
+    if not group:
+        raise Usage(f"no command {words[0]!r}", hint="isthmus --help lists them")
+    if words[1:2] in (["-h"], ["--help"]):
+        return _overview(tuple(group))
+    rest = " | ".join(verb.words[1] for verb in group)
+    said = f"no command {words[0]} {words[1]!r}" if len(words) > 1 else f"{words[0]} needs a command"
+    raise Usage(said, hint=f"isthmus {words[0]} {rest}")
+
+
+def _overview(verbs: Sequence[Verb]) -> str:
+    width = max(len(verb.name) for verb in verbs)
+    lines = ["Container networks on Linux: declared, planned, applied, repaired, explained.", ""]
+    lines += [f"  isthmus {verb.name:{width}}  {verb.help}" for verb in verbs]
+    lines += [
+        "",
+        "isthmus COMMAND --help says more of each.",
+        "",
+        "Exit status: 0 done; 64 usage or bad input; 3 refused; 4 not found; 5 no permission; 6 the kernel",
+        "lacks it; 1 any other error. plan: 0 nothing to change, 2 changes, 1 error. exec: that of its command.",
+    ]
+    return "\n".join(lines)
+
+
+def parse(verb: Verb, words: Sequence[str]) -> Given:
+    """Read what was given to a verb.
+
+    Raises:
+        Usage: unknown options, arguments missing or too many.
+        SystemExit: help was asked for, and is printed.
+    """
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        """Errors are raised, so that they leave by the one way out."""
+
+        def error(self, message: str) -> NoReturn:
+            raise Usage(f"{verb.name}: {message}", hint=f"isthmus {verb.name} --help")
+
+    parser = Parser(
+        prog=f"isthmus {verb.name}",
+        description=f"{verb.help[0].upper()}{verb.help[1:]}.",
+        epilog=verb.more or None,
+        allow_abbrev=False,
+        usage=f"isthmus {verb.name} [OPTION...] TARGET -- CMD..." if verb.command else None,
+    )
+    for argument in verb.arguments:
+        parser.add_argument(argument.name, nargs="?" if argument.optional else None, help=argument.help)
+    for option in verb.options:
+        if not option.metavar:
+            parser.add_argument(*option.flags, dest=option.name, action="store_true", help=option.help)
+            continue
+        parser.add_argument(
+            *option.flags,
+            dest=option.name,
+            action="append" if option.many else "store",
+            metavar=option.metavar,
+            choices=option.choices or None,
+            help=option.help,
+        )
+    head, command = _split_command(verb, list(words))
+    given = parser.parse_args(head)
+    if verb.command and not command:
+        parser.error("no command to run")
+    return Given(vars(given), tuple(command))
+
+
+def _split_command(verb: Verb, words: list[str]) -> tuple[list[str], list[str]]:
+    """Cut off the command line that a verb is to run: after `--`, or after the first argument."""
+    if not verb.command:
+        return words, []
+    for place, word in enumerate(words):
+        if word == "--":
+            return words[:place], words[place + 1 :]
+        if not word.startswith("-"):
+            rest = words[place + 1 :]
+            return words[: place + 1], rest[1:] if rest[:1] == ["--"] else rest
+    return words, []

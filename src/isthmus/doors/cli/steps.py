@@ -1,0 +1,258 @@
+"""The steps of a plan as lines for people (+ - ~), and as JSON.
+
+What hangs on an object of the same step (addresses of a bridge, routes of an attachment, elements and
+sysctls of a network) is said in that object's line; `verbose` gives each its own.
+"""
+
+from __future__ import annotations
+
+from isthmus.doors.cli.ports import PORT_SETS, port_lines
+from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.host import (
+    HOST,
+    Bridge,
+    Directory,
+    Element,
+    File,
+    HostObject,
+    HostsLine,
+    LinkAddress,
+    NamedNetns,
+    Process,
+    Route,
+    Ruleset,
+    Symlink,
+    Sysctl,
+    Veth,
+)
+from isthmus.model.plan import Add, Change, Plan, Remove, Step
+from isthmus.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = ["Line", "lines", "sign_of", "step_json", "summary"]
+
+_ACTIONS: Final = {"+": "add", "-": "remove", "~": "change"}
+_KINDS: Final = {
+    NamedNetns: "namespace",
+    Directory: "directory",
+    File: "file",
+    Symlink: "symlink",
+    HostsLine: "hosts-line",
+    Ruleset: "ruleset",
+    Sysctl: "sysctl",
+    Bridge: "bridge",
+    Veth: "veth",
+    LinkAddress: "address",
+    Route: "route",
+    Element: "element",
+    Process: "command",
+}
+
+
+class Line(Value):
+    """A line for people: its sign, what it is about, and what hangs on that."""
+
+    sign: str
+    text: str
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.text}" + (f"  {', '.join(self.details)}" if self.details else "")
+
+
+def sign_of(step: Step) -> str:
+    """Return + - or ~."""
+    match step:
+        case Add():
+            return "+"
+        case Remove():
+            return "-"
+        case Change():
+            return "~"
+
+
+def lines(plan: Plan, *, verbose: bool = False) -> list[Line]:
+    """Return the lines of a plan, in its order."""
+    if verbose:
+        return [Line(sign=sign_of(step), text=_text(step)) for step in plan.steps]
+    heads = _heads(plan)
+    found: dict[object, Line] = {}
+    details: dict[object, list[str]] = {}
+    ports: list[tuple[str, Element]] = []
+    for number, step in enumerate(plan.steps):
+        sign, item = sign_of(step), step.item
+        if isinstance(item, Element) and item.name in PORT_SETS:
+            ports.append((sign, item))
+            continue
+        head = _head_of(item, sign, heads)
+        if head is None:
+            found[(sign, item.key) if item.key in heads.values() else number] = Line(sign=sign, text=_text(step))
+        elif detail := _detail(item):
+            details.setdefault((sign, head), []).append(detail)
+    shown = [line.replace(details=tuple(details.get(key, ()))) for key, line in found.items()]
+    return shown + [Line(sign=sign, text=text) for sign, text in port_lines(ports)]
+
+
+def _heads(plan: Plan) -> dict[object, object]:
+    """Return what others may hang on: a place (sign, namespace, link) -> the key of the object there."""
+    heads: dict[object, object] = {}
+    for step in plan.steps:
+        if isinstance(step, Change):
+            continue
+        sign, item = sign_of(step), step.item
+        match item:
+            case Bridge():
+                heads[sign, HOST, item.name] = item.key
+                heads.setdefault((sign, "networks"), item.key)
+            case Veth():
+                heads[sign, item.peer_netns, item.peer_name] = item.key
+                heads[sign, item.netns, item.name] = item.key
+                heads.setdefault((sign, "files"), item.key)
+            case NamedNetns():
+                heads[sign, "files", item.name] = item.key
+                heads[sign, "files"] = item.key
+            case Element() if item.name in PORT_SETS:
+                heads["ports"] = "ports"
+            case _:
+                pass
+    return heads
+
+
+def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object | None:
+    """Return the key of the object that says this one in its line, if the same plan has it."""
+    match item:
+        case LinkAddress() | Route():
+            return heads.get((sign, item.netns, item.ifname))
+        case File() | Directory() | Symlink() | HostsLine():
+            # /etc/netns/NAME/hosts; what is above it or shared hangs on the first of its kind.
+            name = "/".join(item.path.split("/")[3:4])
+            return next(
+                (
+                    heads[place]
+                    for one in (sign, "+", "-")
+                    for place in ((one, "files", name), (one, "files"))
+                    if place in heads
+                ),
+                None,
+            )
+        case Sysctl(borrowed=False):
+            link = item.name.split("/")[3]
+            return heads.get(("+", HOST, link)) or heads.get(("-", HOST, link)) or heads.get("ports")
+        case Element():
+            named = heads.get((sign, HOST, item.parts[0]))
+            return named if named is not None else heads.get((sign, "networks"))
+        case _:
+            return None
+
+
+def _detail(item: HostObject) -> str:
+    match item:
+        case LinkAddress():
+            return f"{item.address}/{item.length}"
+        case Route(prefix=Prefix(length=0)):
+            return f"default via {item.via}"
+        case Route():
+            return f"{item.prefix} via {item.via}"
+        case _:
+            return ""
+
+
+def _text(step: Step) -> str:
+    """Return what a step is about; of a change, what changes."""
+    item = step.item
+    if isinstance(step, Change):
+        if isinstance(item, Sysctl) and isinstance(step.before, Sysctl):
+            return f"sysctl {item.name} {step.before.value} -> {item.value}"
+        if isinstance(item, File | Symlink | Directory):
+            return f"file {item.path}"
+        changes = [
+            f"{name} {_word(getattr(step.before, name))} -> {_word(getattr(item, name))}"
+            for name in item._fields
+            if getattr(step.before, name, None) != getattr(item, name)
+        ]
+        return f"{_noun(item)}: {', '.join(changes)}"
+    return _noun(item)
+
+
+def _noun(item: HostObject) -> str:
+    match item:
+        case NamedNetns():
+            return f"namespace {item.name}"
+        case File():
+            return f"file {item.path}"
+        case Directory():
+            return f"directory {item.path}"
+        case Symlink():
+            return f"link {item.path} -> {item.target}"
+        case HostsLine():
+            return f"line {item.address} {item.name} of {item.path}"
+        case Ruleset():
+            return "firewall table inet isthmus"
+        case Sysctl():
+            return f"sysctl {item.name} {item.value}"
+        case Bridge():
+            return f"bridge {item.name}"
+        case Veth():
+            return _veth(item)
+        case LinkAddress():
+            return f"address {item.address}/{item.length} on {item.ifname}{_inside(item.netns)}"
+        case Route():
+            prefix = "default" if item.prefix.length == 0 else str(item.prefix)
+            return f"route {prefix} via {item.via}{_inside(item.netns)}"
+        case Element():
+            data = f" : {' . '.join(map(str, item.data))}" if item.data else ""
+            return f"element {item.name} {{ {' . '.join(map(str, item.parts))}{data} }}"
+        case Process():
+            return f"command in {item.netns}: {' '.join(item.argv)}"
+
+
+def _veth(item: Veth) -> str:
+    if item.master is not None:
+        return f"link {item.peer_name} in {item.peer_netns} on {item.master}"
+    if item.netns == HOST:
+        return f"link {item.name}"
+    return f"link {item.name} in {item.netns} to {item.peer_name} in {item.peer_netns}"
+
+
+def _inside(netns: str) -> str:
+    return f" in {netns}" if netns != HOST else ""
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return "none" if value in (None, "") else str(value)
+
+
+def summary(shown: list[Line]) -> str:
+    """Return `3 added, 1 changed, 0 removed`, or `nothing to change`."""
+    if not shown:
+        return "nothing to change"
+    added, changed, removed = (sum(line.sign == sign for line in shown) for sign in "+~-")
+    return f"{added} added, {changed} changed, {removed} removed"
+
+
+def step_json(step: Step) -> dict[str, object]:
+    """Return a step as JSON has it (docs/json.md)."""
+    found: dict[str, object] = {"action": _ACTIONS[sign_of(step)], "kind": _KINDS[type(step.item)]}
+    found["object"] = _fields(step.item)
+    if isinstance(step, Change):
+        found["before"] = _fields(step.before)
+    return found
+
+
+def _fields(item: HostObject) -> dict[str, object]:
+    return {name: _plain(getattr(item, name)) for name in item._fields}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Address | Prefix | Mac):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value
