@@ -19,9 +19,9 @@ from isthmus.kernel.netns import RUN, own_cookie
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation, ruleset_version
 from isthmus.kernel.sysctl import write_sysctl
-from isthmus.model.host import HOST, HostState, LinkAddress, Process, Sysctl
+from isthmus.model.host import HostState, Process, Sysctl
 from isthmus.model.network import Namespace, Record
-from isthmus.model.plan import Plan, Remove, Report
+from isthmus.model.plan import Plan, Report
 from isthmus.planner.borrowing import give_back, returned, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
@@ -60,6 +60,11 @@ class _Commands(Commands):
         from isthmus.kernel.process import stop
 
         stop(self._directory, item.netns, 10.0)
+        for path in (self._directory, os.path.dirname(self._directory)):
+            try:
+                os.rmdir(path)
+            except OSError:
+                break  # others are there, or it never was
 
 
 class Host:
@@ -80,14 +85,17 @@ class Host:
         self._facts: Facts | None = None
         self._lock: Lock | None = None
         self._db: Database | None = None
+        self._generation: int | None = None
         self.trashed = False
 
     # Entering and leaving
 
     def __enter__(self) -> Self:
         if self.writable:
-            self._lock = Lock(self.directory)
-        self._links = self._facts = None
+            if self._lock is None:
+                self._lock = Lock(self.directory)
+            self._lock.take()
+        self._links = self._facts = self._generation = None
         self.notes = []
         try:
             if self._db is None:
@@ -116,42 +124,48 @@ class Host:
             self._db.close()
             self._db = None
         self.access.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _release(self) -> None:
         self.access.forget_namespaces()
         if self._lock is not None:
             self._lock.release()
-            self._lock = None
 
     def _prepare(self) -> None:
-        self._identify()
+        meta = self.db.all_meta()
+        self._identify(meta)
         for entry in entries(self.db):
             self.recover(entry)
-        if not self.db.all("SELECT 1 FROM networks LIMIT 1"):
-            return
-        self._check_ruleset()
-        known = self.db.meta("uplinks")
+            meta = self.db.all_meta()
+        if meta.get("version") is None:
+            return  # nothing of ours is loaded: there is no network
+        self._check_ruleset(meta)
+        known = meta.get("uplinks")
         if known is not None and known != self.links.text():
             self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
 
-    def _identify(self) -> None:
+    def _identify(self, meta: dict[str, object]) -> None:
         boot_id, cookie = boot_identity()
-        known = self.db.meta("boot_id"), self.db.meta("cookie")
+        known = meta.get("boot_id"), meta.get("cookie")
         if known == (boot_id, cookie):
             return
-        if known[0] == boot_id and known[1] and cookie_alive(known[1]):
+        if known[0] == boot_id and isinstance(known[1], int) and cookie_alive(known[1]):
             raise Refused(
                 f"the state in {self.directory} is of another network namespace, which still lives",
                 hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
             )
         forget_host(self.db, boot_id, cookie)
 
-    def _check_ruleset(self) -> None:
+    def _check_ruleset(self, meta: dict[str, object]) -> None:
         now = generation(self.access)
-        if now == self.db.meta("generation"):
+        if now == meta.get("generation"):
+            self._generation = now
             return
-        if fingerprint(self.access) == self.db.meta("fingerprint"):
+        if fingerprint(self.access) == meta.get("fingerprint"):
             self.db.set_meta("generation", now)
+            self._generation = now
             return
         self.notes.append("somebody changed or flushed table inet isthmus: it was loaded again")
         try:
@@ -287,7 +301,9 @@ class Host:
             for row in new.borrowed.values():
                 known.setdefault(("sysctl", row.name), Sysctl(name=row.name, value=row.gave, borrowed=True))
         loaded = (str(self.db.meta("version") or ""), str(self.db.meta("fingerprint") or ""))
-        current = Dumper(self.access, loaded, self._command_of).dump(known.values(), strays=scope.is_full)
+        current = Dumper(self.access, loaded, self._command_of).dump(
+            known.values(), doomed=before.keys() - wanted.keys(), strays=scope.is_full
+        )
         give_back(current, wanted, old, new)
         return diff(current, wanted), wanted
 
@@ -349,22 +365,24 @@ class Host:
         progress = self.progress
         report = (lambda done: progress(done, total)) if progress is not None else None
         applier = Applier(self.access, _Commands(self.commands_directory, self.access), report)
+        applier.generation = self._generation
         applier.apply(plan)
+        self._generation = applier.generation
         self.trashed = self.trashed or applier.trashed
         edit = edit.plus(_with_cookies(edit.on(record), applier.cookies)).plus(
             Edit(drops=returned(record, wanted, plan, host=entry.host))
         )
         meta = self._meta(applier, entry.host)
-        settle(self.db, entry.id, edit, meta, _freed(plan), time.time())
+        settle(self.db, entry.id, edit, meta, _freed(record, edit), time.time())
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
 
     def _meta(self, applier: Applier, host: bool) -> dict[str, object]:
         meta: dict[str, object] = {}
         if applier.loaded is not None:
-            meta["fingerprint"] = applier.loaded
-            meta["version"] = ruleset_version()
+            meta["fingerprint"] = applier.loaded or None
+            meta["version"] = ruleset_version() if applier.loaded else None
             if applier.generation is None:
-                meta["generation"] = generation(self.access)
+                self._generation = applier.generation = generation(self.access)
         if applier.generation is not None:
             meta["generation"] = applier.generation
         if host:
@@ -396,7 +414,8 @@ def _with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
     return Edit(puts=tuple(rows[name].replace(cookie=cookie) for name, cookie in cookies.items() if name in rows))
 
 
-def _freed(plan: Plan) -> tuple[str, ...]:
-    """Return what is to be cleared away later: the flows of addresses that were freed."""
-    gone = [step.item for step in plan.steps if isinstance(step, Remove)]
-    return tuple(f"flows {item.address}" for item in gone if isinstance(item, LinkAddress) and item.netns != HOST)
+def _freed(record: Record, edit: Edit) -> tuple[str, ...]:
+    """Return what is to be cleared away later: the flows of addresses that the edit frees."""
+    before = {address for row in record.attachments.values() for address in row.addresses}
+    after = {address for row in edit.on(record).attachments.values() for address in row.addresses}
+    return tuple(f"flows {address}" for address in sorted(before - after, key=str))

@@ -62,7 +62,7 @@ class Applier:
     """Carries out the steps of one plan.
 
     After it: `cookies` holds the cookie of each namespace made, `generation` the nf_tables generation after
-    the last batch (None: none was sent), `loaded` the fingerprint of a ruleset that was loaded.
+    the last batch (None: none was sent), `loaded` the fingerprint of a ruleset that was loaded (empty: it was taken away).
     """
 
     def __init__(self, access: Access, commands: Commands, progress: Callable[[int], None] | None = None) -> None:
@@ -172,6 +172,7 @@ class Applier:
     def _ruleset(self, step: Step) -> None:
         if isinstance(step, Remove):
             unload_ruleset(self._access)
+            self.loaded = ""
         else:
             load_ruleset()
             self.loaded = fingerprint(self._access)

@@ -44,7 +44,7 @@ from isthmus.netlink.rtnl import route as rtnl_route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from isthmus.netlink.rtnl.link import Link
 
@@ -67,15 +67,27 @@ class Dumper:
         self._links: dict[tuple[str, str], Link | None] = {}
         self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
 
-    def dump(self, known: Iterable[HostObject], *, strays: bool) -> HostState:
-        """Return the present condition of each known object that exists (and strays, if asked)."""
+    def dump(self, known: Iterable[HostObject], *, doomed: Container[Key] = (), strays: bool) -> HostState:
+        """Return the present condition of each known object that exists (and strays, if asked).
+
+        Of what is `doomed` (not wished any more) it matters only that it is there. What hangs on a link that
+        is not there, or on a doomed one, is not asked for: it cannot be there, or goes with it.
+        """
         state: HostState = {}
         elements: list[Element] = []
+        bare: set[tuple[str, str]] = set()
         for item in known:
             if type(item) is Element:
                 elements.append(item)
                 continue
-            found = self._read(item)
+            if type(item) in (LinkAddress, Route) and (item.netns, item.ifname) in bare:  # type: ignore[union-attr]
+                continue
+            if type(item) is Veth:
+                found: HostObject | None = self._doomed_veth(item) if item.key in doomed else self._read(item)
+                if found is None or item.key in doomed:
+                    bare |= {(item.netns, item.name), (item.peer_netns, item.peer_name)}
+            else:
+                found = self._read(item)
             if found is not None:
                 state[found.key] = found
         if strays:
@@ -150,6 +162,13 @@ class Dumper:
             isolated=near.isolated,
             up=near.is_up and (far is None or far.is_up),
         )
+
+    def _doomed_veth(self, item: Veth) -> Veth | None:
+        try:
+            near = self._link(item.netns, item.name)
+        except NotFound:
+            return None
+        return item if near is not None and near.group != TRASH_GROUP else None
 
     def _far_end(self, item: Veth, near: Link) -> Link | None:
         try:

@@ -36,9 +36,11 @@ __all__ = [
     "attr_u8",
     "attr_u16",
     "attr_u32",
+    "attribute_list",
     "attributes",
     "messages",
     "nested",
+    "pick",
     "text",
 ]
 
@@ -120,6 +122,26 @@ def attributes(data: bytes | memoryview, offset: int = 0) -> dict[int, bytes]:
         WireError: a length that leads outside the data.
     """
     return dict(attribute_list(data, offset))
+
+
+def pick(data: bytes, wanted: frozenset[int], offset: int = 0) -> dict[int, bytes]:
+    """Decode the attributes of some types only; a link has some sixty, and few are asked for.
+
+    Raises:
+        WireError: a length that leads outside the data.
+    """
+    found: dict[int, bytes] = {}
+    end = len(data) - 3
+    unpack = ATTR_HEADER.unpack_from
+    while offset < end:
+        size, kind = unpack(data, offset)
+        if size < 4 or offset + size > end + 3:
+            raise WireError(f"attribute {kind & _TYPE_MASK} at {offset}: length {size} in {end + 3} bytes")
+        kind &= _TYPE_MASK
+        if kind in wanted:
+            found[kind] = data[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+    return found
 
 
 def attribute_list(data: bytes | memoryview, offset: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.model.address import Mac, Prefix
+from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.host import HOST, Bridge, HostObject, LinkAddress, Route, Veth
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.firewall import default_route_holder
@@ -26,6 +26,17 @@ def network_links(network: Network) -> Iterator[HostObject]:
         if subnet.gateway is not None:
             length = subnet.prefix.length
             yield LinkAddress(netns=HOST, ifname=network.bridge, address=subnet.gateway, length=length)
+    subnet6 = network.subnet(6)
+    if network.mac is not None and subnet6 is not None and subnet6.gateway is not None:
+        # The kernel asks for a neighbour on behalf of a packet that it forwards from a link-local address, or not
+        # at all (net/ipv6/ndisc.c, ndisc_send_ns); ours has no duplicate-address detection to wait for.
+        yield LinkAddress(netns=HOST, ifname=network.bridge, address=_link_local(network.mac), length=64)
+
+
+def _link_local(mac: Mac) -> Address:
+    """Return the link-local address that a MAC makes. Source: RFC 4291 appendix A."""
+    eui = bytes((mac.packed[0] ^ 2,)) + mac.packed[1:3] + b"\xff\xfe" + mac.packed[3:]
+    return Address.decode(bytes.fromhex("fe80000000000000") + eui)
 
 
 def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostObject]:

@@ -200,20 +200,20 @@ class _Writer:
             text = f"{item.address}/{length if length is not None else item.length}"
             yield self._in(item.netns, "ip", "address", "delete", text, "dev", item.ifname)
         if not isinstance(step, Remove):
-            words: list[object] = ["ip", "address", "add", f"{item.address}/{item.length}"]
+            words: list[object] = ["address", "add", f"{item.address}/{item.length}"]
             if item.address.family == IPV4:
                 words += ["broadcast", "+"] if item.length < 31 else []
             # `proto`, which marks an address as ours, is left out: ip of iproute2 6.1 does not know it here.
             words += ["dev", item.ifname]
             words += [] if item.address.family == IPV4 else ["nodad"]
-            yield self._in(item.netns, *words)
+            yield self._in(item.netns, "ip", *words)
 
     def _route(self, step: Step, item: Route) -> Iterator[str]:
         if not isinstance(step, Add):
             old = step.before if isinstance(step, Change) and isinstance(step.before, Route) else item
-            yield self._in(old.netns, *_route_words("delete", old))
+            yield self._in(old.netns, "ip", *_route_words("delete", old))
         if not isinstance(step, Remove):
-            yield self._in(item.netns, *_route_words("add", item))
+            yield self._in(item.netns, "ip", *_route_words("add", item))
 
 
 def _on(flag: bool) -> str:
@@ -223,7 +223,7 @@ def _on(flag: bool) -> str:
 def _route_words(verb: str, item: Route) -> list[object]:
     family = "-4" if item.via.family == IPV4 else "-6"
     to = str(item.prefix) if item.prefix.length else "default"
-    words: list[object] = ["ip", family, "route", verb, to, "via", item.via, "dev", item.ifname, "protocol", _MARK]
+    words: list[object] = [family, "route", verb, to, "via", item.via, "dev", item.ifname, "protocol", _MARK]
     return words
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import _sqlite3
 import os
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX, LOCK_UN, flock
 from stat import S_ISREG, S_IWGRP, S_IWOTH
 
-from isthmus.errors import NotPermitted, StoreError, Unavailable
+from isthmus.errors import NotPermitted, StoreError
 from isthmus.model.network import Record, Row
 from isthmus.store.schema import APPLICATION_ID, KEYS, SCHEMA, VERSION, decode_row
 
@@ -58,24 +58,25 @@ def _not_open_to_others(path: str, found: os.stat_result) -> None:
 class Lock:
     """The host lock: one writer at a time. Close-on-exec; released by `release` or by the process's end."""
 
-    def __init__(self, directory: str, *, wait: bool = True) -> None:
+    def __init__(self, directory: str) -> None:
         _owned_directory(directory)
         path = f"{directory}/{_LOCK}"
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as cause:
             raise StoreError(f"cannot open {path}: {cause.strerror}") from cause
-        try:
-            flock(self._fd, LOCK_EX if wait else LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise Unavailable("another isthmus call is changing this host", hint="try again") from None
+
+    def take(self) -> None:
+        """Wait until nobody else holds it, and hold it."""
+        flock(self._fd, LOCK_EX)
 
     def release(self) -> None:
         """Let the next writer in."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        flock(self._fd, LOCK_UN)
+
+    def close(self) -> None:
+        """Close it, which releases it."""
+        os.close(self._fd)
 
 
 class Database:
@@ -112,6 +113,8 @@ class Database:
             target = f"file:{self.path}?mode={mode}" if self.writable or not fresh else ":memory:"
             self._db = _sqlite3.connect(target, isolation_level=None, uri=True, timeout=10.0)
             if self.writable:
+                if fresh:
+                    self._execute("PRAGMA page_size = 1024")  # a commit writes whole pages to the log
                 self._execute("PRAGMA journal_mode = WAL")
                 self._execute("PRAGMA synchronous = NORMAL")
                 self._execute("PRAGMA wal_autocheckpoint = 0")
@@ -163,6 +166,10 @@ class Database:
         for row in self.all(f"SELECT * FROM {kind} WHERE {where}", values):
             found[row[0]] = decode_row(kind, row)
         return found
+
+    def all_meta(self) -> dict[str, Any]:
+        """Return all stored facts about the host."""
+        return dict(self.all("SELECT key, value FROM meta"))
 
     def meta(self, key: str) -> Any:
         """Return a stored fact about the host, or None."""

@@ -18,8 +18,8 @@ from isthmus.netlink.wire import (
     attr_string,
     attr_u8,
     attr_u32,
-    attributes,
     nested,
+    pick,
     text,
 )
 
@@ -76,7 +76,7 @@ _IN6_ADDR_GEN_MODE_NONE: Final = 1
 _AF_INET6: Final = 10
 
 _INFO: Final = Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
-_U32: Final = Struct("=I")
+_NO_STATISTICS: Final = attr_u32(_IFLA_EXT_MASK, 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 
 
 class Link(Value):
@@ -103,7 +103,6 @@ class Link(Value):
     port_state: int
     stp: int
     forward_delay_cs: int
-    addr_gen_mode: int
 
     @property
     def is_up(self) -> bool:
@@ -244,18 +243,18 @@ def delete_group(group: int) -> Request:
 
 def by_name(name: str) -> Request:
     """Ask for one link by name."""
-    payload = _INFO.pack(0, 0, 0, 0, 0) + attr_string(_IFLA_IFNAME, name)
+    payload = _INFO.pack(0, 0, 0, 0, 0) + attr_string(_IFLA_IFNAME, name) + _NO_STATISTICS
     return Request(_RTM_GETLINK, 0, payload, "read", f"link {name}")
 
 
 def by_index(index: int) -> Request:
     """Ask for one link by ifindex."""
-    return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0), "read", f"link {index}")
+    return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0) + _NO_STATISTICS, "read", f"link {index}")
 
 
 def all_links() -> Request:
     """Ask for all links, as a dump."""
-    return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, 0, 0, 0), "read", "all links")
+    return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, 0, 0, 0) + _NO_STATISTICS, "read", "all links")
 
 
 def links_of(master: int) -> Request:
@@ -270,14 +269,13 @@ def decode(payload: bytes) -> Link:
         WireError: not one.
     """
     _, _, index, flags, _ = _INFO.unpack_from(payload)
-    found = attributes(payload, _INFO.size)
-    info = attributes(found.get(_IFLA_LINKINFO, b""))
+    found = pick(payload, _PICKED, _INFO.size)
+    info = pick(found.get(_IFLA_LINKINFO, b""), _PICKED_INFO)
     kind = text(info.get(_IFLA_INFO_KIND, b""))
-    data = attributes(info.get(_IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
+    data = pick(info[_IFLA_INFO_DATA], _PICKED_BRIDGE) if kind == "bridge" and _IFLA_INFO_DATA in info else {}
     port: dict[int, bytes] = {}
-    if text(info.get(_IFLA_INFO_SLAVE_KIND, b"")) == "bridge":
-        port = attributes(info.get(_IFLA_INFO_SLAVE_DATA, b""))
-    inet6 = attributes(attributes(found.get(_IFLA_AF_SPEC, b"")).get(_AF_INET6, b""))
+    if info.get(_IFLA_INFO_SLAVE_KIND) == b"bridge\0":
+        port = pick(info.get(_IFLA_INFO_SLAVE_DATA, b""), _PICKED_PORT)
     mac = found.get(_IFLA_ADDRESS, b"")
     return Link(
         index=index,
@@ -297,8 +295,26 @@ def decode(payload: bytes) -> Link:
         port_state=_number(port, _IFLA_BRPORT_STATE),
         stp=_number(data, _IFLA_BR_STP_STATE),
         forward_delay_cs=_number(data, _IFLA_BR_FORWARD_DELAY),
-        addr_gen_mode=_number(inet6, _IFLA_INET6_ADDR_GEN_MODE),
     )
+
+
+_PICKED: Final = frozenset(
+    {
+        _IFLA_ADDRESS,
+        _IFLA_IFNAME,
+        _IFLA_MTU,
+        _IFLA_LINK,
+        _IFLA_MASTER,
+        _IFLA_OPERSTATE,
+        _IFLA_LINKINFO,
+        _IFLA_IFALIAS,
+        _IFLA_GROUP,
+        _IFLA_LINK_NETNSID,
+    }
+)
+_PICKED_INFO: Final = frozenset({_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA})
+_PICKED_BRIDGE: Final = frozenset({_IFLA_BR_STP_STATE, _IFLA_BR_FORWARD_DELAY})
+_PICKED_PORT: Final = frozenset({_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED, _IFLA_BRPORT_STATE})
 
 
 def _number(found: dict[int, bytes], kind: int, default: int = 0) -> int:
