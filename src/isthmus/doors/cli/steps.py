@@ -7,7 +7,7 @@ sysctls of a network) is said in that object's line; `verbose` gives each its ow
 from __future__ import annotations
 
 from isthmus.doors.cli.ports import PORT_SETS, port_lines
-from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.address import IPV6, Address, Mac, Prefix
 from isthmus.model.host import (
     HOST,
     Bridge,
@@ -150,6 +150,8 @@ def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object
 
 def _detail(item: HostObject) -> str:
     match item:
+        case LinkAddress() if item.address.family == IPV6 and item.address.number >> 118 == 0x3FA:
+            return ""  # fe80::/10, which every link has
         case LinkAddress():
             return f"{item.address}/{item.length}"
         case Route(prefix=Prefix(length=0)):
