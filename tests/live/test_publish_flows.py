@@ -186,9 +186,9 @@ def test_detach_forgets_all_of_a_freed_address(flows: Lab) -> None:
     publish(flows, "a", "8080:80")
     assert flows.lan.probe(HOST4, 8080) == f"a {LAN4} 80"
     assert flows.host.netns("a").probe(LAN4, 9000, "udp") == f"lan {HOST4} 9000"
-    assert flows.host.netns("a").probe(LAN6, 9000) == f"lan 2001:db8::2 9000"
+    assert flows.host.netns("a").probe(LAN6, 9000) == "lan 2001:db8::2 9000"
     assert flows.host.netns("b").probe(LAN4, 9000) == f"lan {HOST4} 9000"
-    assert flows.host.netns("b").probe(LAN6, 9000) == f"lan 2001:db8::2 9000"
+    assert flows.host.netns("b").probe(LAN6, 9000) == "lan 2001:db8::2 9000"
     of_b = [entry for family in ("ipv4", "ipv6") for entry in conntrack(flows.host, "-f", family) if is_of_b(entry)]
     assert len(of_b) == 2
 
