@@ -324,7 +324,6 @@ def test_what_is_refused_says_so_and_changes_nothing(host: Lab) -> None:
     assert (snapshot(host.host), host.host.isthmus("ls", "--format", "json").stdout) == before
 
 
-@pytest.mark.xfail(reason="the record replaces the row of the MAC's holder (UNIQUE, INSERT OR REPLACE)")
 def test_a_mac_that_another_attachment_has_is_refused(host: Lab) -> None:
     done = host.host.isthmus("attach", "br0", "b", "--mac", "02:00:00:00:00:01", check=False)
     members = [one["namespace"] for one in listing(host, "network", "inspect", "br0")["members"]]

@@ -16,6 +16,7 @@ from isthmus.engine.namespaces import create_namespace, execute, remove_namespac
 from isthmus.engine.networks import create_network, remove_network
 from isthmus.engine.publishes import publish, unpublish
 from isthmus.engine.reaper import leave_to_child, reap
+from isthmus.engine.rebuild import rebuild, set_state_aside
 from isthmus.engine.repair import repair
 from isthmus.engine.script import commands
 
@@ -35,9 +36,11 @@ __all__ = [
     "plan",
     "publish",
     "reap",
+    "rebuild",
     "remove_namespace",
     "remove_network",
     "repair",
+    "set_state_aside",
     "unpublish",
     "up",
 ]

@@ -165,12 +165,22 @@ class Chooser:
             namespace=namespace,
             ifname=self._ifname(wish, record, namespace, before, names),
             host_ifname=before.host_ifname if before is not None else f"isv{os.urandom(5).hex()}",
-            mac=wish.mac or (before.mac if before is not None else draw_mac()),
+            mac=self._mac(wish, identity, before),
             addresses=self._addresses(wish, network, before),
             priority=_priority(wish, sequence, record, namespace, before),
             sequence=sequence,
             owner=owner,
         )
+
+    def _mac(self, wish: AttachmentWish, identity: str, before: Attachment | None) -> Mac:
+        if wish.mac is None:
+            return before.mac if before is not None else draw_mac()
+        rows = self._host.db.all(
+            "SELECT namespace FROM attachments WHERE mac = ? AND id <> ?", (str(wish.mac), identity)
+        )
+        if rows:
+            raise Refused(f"MAC {wish.mac} is taken by {rows[0][0]}", users=(str(rows[0][0]),))
+        return wish.mac
 
     def _ifname(
         self, wish: AttachmentWish, record: Record, namespace: str, before: Attachment | None, names: frozenset[str]

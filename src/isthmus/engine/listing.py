@@ -6,9 +6,10 @@ and stay. Namespaces and the whole host are overview.py's.
 
 from __future__ import annotations
 
-from isthmus.converge import Host, boot_identity
+from isthmus.converge import Host
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.dump import Dumper
+from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.model.host import HOST, Element
 from isthmus.model.network import ROUTED, Attachment, Network, Record

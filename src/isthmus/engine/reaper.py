@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from isthmus.kernel.access import Access
 from isthmus.kernel.flows import forget_address
@@ -23,9 +24,16 @@ __all__ = ["leave_to_child", "reap"]
 def reap(directory: str) -> None:
     """Delete the links of the dead group if all in it are ours, forget freed addresses' flows, checkpoint."""
     access = Access()
-    database = Database(directory, writable=True)
     try:
         reap_links(access)
+        _reap_rows(access, directory)
+    finally:
+        access.close()
+
+
+def _reap_rows(access: Access, directory: str) -> None:
+    database = Database(directory, writable=True)
+    try:
         for (what,) in database.all("SELECT what FROM trash"):
             kind, _, subject = str(what).partition(" ")
             if kind == "flows":
@@ -34,7 +42,6 @@ def reap(directory: str) -> None:
         database.run("PRAGMA wal_checkpoint(PASSIVE)")
     finally:
         database.close()
-        access.close()
 
 
 def reap_links(access: Access) -> None:
@@ -56,16 +63,12 @@ def reap_links(access: Access) -> None:
 
 
 def leave_to_child(directory: str) -> None:
-    """Fork a child that reaps and outlives this process, with none of its descriptors."""
-    if os.fork():
-        return
-    try:
-        os.setsid()
-        devnull = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(devnull, fd)
-        os.closerange(3, 1 << 16)
-        reap(directory)
-    except BaseException:  # noqa: BLE001 - a child must end here whatever happens
-        os._exit(1)  # the next call finds what is left by its group
-    os._exit(0)
+    """Leave the reaping to a process of its own, which outlives this one and inherits nothing.
+
+    A fresh interpreter, not a fork: SQLite forbids the use of a connection across one.
+    """
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    program = f"import sys; sys.path.insert(0, {source!r}); from isthmus.engine.reaper import reap; reap({directory!r})"
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    argv = [sys.executable, "-I", "-S", "-c", program]
+    os.posix_spawn(sys.executable, argv, os.environ, file_actions=null, setsid=True)

@@ -11,6 +11,7 @@ import errno
 
 from isthmus.kernel import netns as kernel_netns
 from isthmus.kernel.access import Access
+from isthmus.kernel.commands import Commands
 from isthmus.kernel.files import drop_file, write_file
 from isthmus.kernel.flows import forget_published
 from isthmus.kernel.links import LinkHands
@@ -40,29 +41,18 @@ if TYPE_CHECKING:
     from typing import Final
 
 
-__all__ = ["Applier", "Commands"]
+__all__ = ["Applier"]
 
 _MISSING: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
 _ERESTART: Final = 85
-
-
-class Commands:
-    """How commands are started and ended; the engine gives it the directory and the namespaces."""
-
-    def start(self, item: Process) -> None:
-        """Start a command."""
-        raise NotImplementedError
-
-    def stop(self, item: Process) -> None:
-        """End a command with all its descendants."""
-        raise NotImplementedError
 
 
 class Applier:
     """Carries out the steps of one plan.
 
     After it: `cookies` holds the cookie of each namespace made, `generation` the nf_tables generation after
-    the last batch (None: none was sent), `loaded` the fingerprint of a ruleset that was loaded (empty: it was taken away).
+    the last batch (None: none was sent), `loaded` the fingerprint of a ruleset that was
+    loaded (empty: it was taken away).
     """
 
     def __init__(self, access: Access, commands: Commands, progress: Callable[[int], None] | None = None) -> None:

@@ -138,14 +138,14 @@ class Dumper:
 
     def _bridge(self, name: str) -> Bridge | None:
         link = self._link(HOST, name)
-        if link is None or link.kind != "bridge" or link.mac is None:
+        if link is None or link.kind != "bridge" or link.mac is None or not _is_ours(link):
             return None
         return Bridge(name=name, mac=link.mac, mtu=link.mtu, alias=link.alias, up=link.is_up)
 
     def _veth(self, item: Veth) -> Veth | None:
         near = self._link(item.netns, item.name)
-        if near is None or near.kind != "veth" or near.group == TRASH_GROUP:
-            return None
+        if near is None or near.kind != "veth" or not _is_ours(near):
+            return None  # one of that name which is a stranger's: making ours will fail, and say so
         far = self._far_end(item, near)
         master = self._access.link_at(item.netns, near.master) if near.master else None
         return Veth(
@@ -168,7 +168,7 @@ class Dumper:
             near = self._link(item.netns, item.name)
         except NotFound:
             return None
-        return item if near is not None and near.group != TRASH_GROUP else None
+        return item if near is not None and _is_ours(near) else None
 
     def _far_end(self, item: Veth, near: Link) -> Link | None:
         try:
@@ -262,3 +262,11 @@ class Dumper:
                     peer_name="",
                     peer_mac=link.mac,
                 )
+
+
+def _is_ours(link: Link) -> bool:
+    """Whether a link bears our marks and does not wait for deletion.
+
+    Between the message that makes a link and the one that gives it its alias, the group alone marks it.
+    """
+    return link.group == LIVE_GROUP or (link.alias.startswith("isthmus ") and link.group != TRASH_GROUP)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from isthmus.kernel.access import Access
+from isthmus.kernel.files import read_text
 from isthmus.kernel.sysctl import conf_links, read_sysctl
-from isthmus.model.host import HOST
+from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP
+from isthmus.netlink import nft
+from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.rtnl import route as rtnl_route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from isthmus.netlink.rtnl.route import IpRoute
 
-__all__ = ["HostFacts", "default_links", "read_facts"]
+__all__ = ["HostFacts", "default_links", "read_facts", "read_strangers"]
 
 
 class HostFacts:
@@ -55,6 +59,29 @@ def default_links(access: Access) -> HostFacts:
     return HostFacts(found[4], found[6], frozenset(learned - {""}))
 
 
+def _forwarding6() -> Iterator[tuple[str, str]]:
+    for link in ("default", *conf_links(6)):
+        value = read_sysctl(f"net/ipv6/conf/{link}/forwarding")
+        if value is not None:
+            yield link, value
+
+
+def read_strangers(access: Access) -> tuple[str, ...]:
+    """Return signs that somebody else needs this host to forward."""
+    signs = [f"chain {name} at the forward hook" for name in nft.foreign_forward_chains(access.nft.dump(nft.chains()))]
+    legacy = [family for family in ("ip", "ip6") if read_text(f"/proc/net/{family}_tables_names").strip()]
+    signs += [f"{family}tables-legacy rules" for family in legacy]
+    links = [rtnl_link.decode(one) for one in access.route(HOST).dump(rtnl_link.all_links())]
+    ours = {one.index for one in links if one.group in (LIVE_GROUP, TRASH_GROUP)}
+    busy = {one.master for one in links if one.group not in (LIVE_GROUP, TRASH_GROUP)}
+    for one in links:
+        if one.kind in ("tun", "wireguard", "ppp"):
+            signs.append(f"{one.kind} link {one.name}")
+        elif one.kind == "bridge" and one.index not in ours and one.index in busy:
+            signs.append(f"bridge {one.name} with ports")
+    return tuple(signs)
+
+
 def read_facts(access: Access, links: HostFacts) -> dict[str, Any]:
     """Return the fields of `planner.forwarding.Facts`."""
     mtu = 1500
@@ -63,11 +90,12 @@ def read_facts(access: Access, links: HostFacts) -> dict[str, Any]:
         if found is not None:
             mtu = found.mtu
             break
+    forced = read_sysctl("net/ipv6/conf/all/force_forwarding") is not None
     return {
         "uplinks4": links.uplinks4,
         "uplinks6": links.uplinks6,
         "learned6": links.learned6,
-        "force_forwarding": read_sysctl("net/ipv6/conf/all/force_forwarding") is not None,
-        "links6": conf_links(6),
+        "force_forwarding": forced,
+        "forwarding6": () if forced else tuple(_forwarding6()),
         "mtu": mtu,
     }

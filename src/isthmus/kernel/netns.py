@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RUN",
     "Inside",
+    "boot_identity",
     "check_name",
     "cookie",
     "forget_own",
@@ -180,6 +181,15 @@ def own_cookie() -> int:
         return _cookie(probe)
     finally:
         probe.close()
+
+
+def boot_identity() -> tuple[str, int]:
+    """Return the kernel's boot id and the cookie of the namespace that we are in."""
+    fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 64).decode().strip(), own_cookie()
+    finally:
+        os.close(fd)
 
 
 def _probe() -> _socket.socket:

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Located", "cookie_alive", "find", "locate"]
+__all__ = ["Located", "candidates", "cookie_alive", "find", "locate"]
 
 
 class Located(Value):
@@ -95,7 +95,7 @@ def find(number: int, hint_path: str = "") -> str | None:
     if hint_path and _cookie_at(hint_path) == number:
         return hint_path
     seen: set[int] = set()
-    for path in _candidates():
+    for path in candidates():
         try:
             inode = os.stat(path).st_ino
         except OSError:
@@ -107,7 +107,7 @@ def find(number: int, hint_path: str = "") -> str | None:
     return None
 
 
-def _candidates() -> Iterator[str]:
+def candidates() -> Iterator[str]:
     for name in sorted(_names()):
         yield f"{RUN}/{name}"
     for pid in os.listdir("/proc"):

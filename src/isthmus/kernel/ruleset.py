@@ -11,15 +11,18 @@ import os
 
 from isthmus.errors import KernelError, Unsupported
 from isthmus.kernel.access import Access
+from isthmus.model.ruleset import RULESET
 from isthmus.netlink import nft
+from isthmus.netlink.wire import attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["fingerprint", "generation", "load_ruleset", "ruleset_text", "ruleset_version", "unload_ruleset"]
+__all__ = ["fingerprint", "generation", "load_ruleset", "ruleset_text", "unload_ruleset"]
 
 _PROGRAMS: Final = ("/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/usr/bin/nft")
+_NFTA_TABLE_FLAGS: Final = 2
 _PLACEHOLDER: Final = "@VERSION@"
 
 
@@ -30,15 +33,9 @@ def ruleset_source() -> str:
         return file.read()
 
 
-def ruleset_version() -> str:
-    """Return a short hash of the text, which is the ruleset's version."""
-    return _digest(ruleset_source().encode())
-
-
 def ruleset_text() -> str:
     """Return what `nft -f` is to load: the text with its version in the table's comment."""
-    source = ruleset_source()
-    return source.replace(_PLACEHOLDER, _digest(source.encode()))
+    return ruleset_source().replace(_PLACEHOLDER, RULESET)
 
 
 def _digest(data: bytes) -> str:
@@ -61,7 +58,9 @@ def fingerprint(access: Access) -> str | None:
         raise answer.error()
     socket = access.nft
     dumps = [socket.dump(request) for request in (nft.chains(), nft.rules(), nft.sets())]
-    return _digest(nft.fingerprint(*dumps))
+    # A table may be made dormant as a whole.
+    flags = attributes(answer.payloads[0], 4).get(_NFTA_TABLE_FLAGS, b"")
+    return _digest(nft.fingerprint(*dumps) + flags)
 
 
 def load_ruleset() -> None:

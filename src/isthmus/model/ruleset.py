@@ -11,9 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["PROTOCOLS", "PROTOCOL_NAMES", "SETS", "TABLE", "SetType"]
+__all__ = ["PROTOCOLS", "PROTOCOL_NAMES", "RULESET", "SETS", "TABLE", "SetType"]
 
 TABLE: Final = "isthmus"
+# The static ruleset's version: blake2s of planner/ruleset.nft, 8 bytes (a test compares the two).
+RULESET: Final = "f9ebe468a64b175f"
 # IANA protocol numbers.
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}

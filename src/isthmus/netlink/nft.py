@@ -42,6 +42,7 @@ __all__ = [
     "dump_elements",
     "element",
     "fingerprint",
+    "foreign_forward_chains",
     "generation",
     "rules",
     "sets",
@@ -66,6 +67,9 @@ _NFTA_TABLE_NAME: Final = 1
 _NFTA_GEN_ID: Final = 1
 _NFTA_CHAIN_TABLE: Final = 1
 _NFTA_CHAIN_NAME: Final = 3
+_NFTA_CHAIN_HOOK: Final = 4
+_NFTA_HOOK_HOOKNUM: Final = 1
+_NF_INET_FORWARD: Final = 2
 _NFTA_CHAIN_VOLATILE: Final = frozenset({2, 6, 8, 9, 12})  # handle, use, counters, pad, userdata
 _NFTA_RULE_TABLE: Final = 1
 _NFTA_RULE_CHAIN: Final = 2
@@ -270,8 +274,8 @@ def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[i
 
 
 def chains() -> Request:
-    """Ask for all chains of inet tables, as a dump."""
-    return Request(_GETCHAIN, 0, _INET, "read", "chains")
+    """Ask for all chains of all families, as a dump."""
+    return Request(_GETCHAIN, 0, bytes(4), "read", "chains")
 
 
 def rules() -> Request:
@@ -284,6 +288,16 @@ def sets() -> Request:
     return Request(_GETSET, 0, _INET + attr_string(_NFTA_SET_TABLE, TABLE), "read", "sets")
 
 
+def foreign_forward_chains(chain_dump: Iterable[bytes]) -> Iterator[str]:
+    """Yield `TABLE CHAIN` of base chains at the forward hook that are not ours."""
+    for payload in chain_dump:
+        found = attributes(payload, 4)
+        hook = attributes(found.get(_NFTA_CHAIN_HOOK, b""))
+        name = text(found.get(_NFTA_CHAIN_TABLE, b""))
+        if name != TABLE and int.from_bytes(hook.get(_NFTA_HOOK_HOOKNUM, b"\xff"), "big") == _NF_INET_FORWARD:
+            yield f"{name} {text(found.get(_NFTA_CHAIN_NAME, b''))}"
+
+
 def fingerprint(chain_dump: Iterable[bytes], rule_dump: Iterable[bytes], set_dump: Iterable[bytes]) -> bytes:
     """Return what identifies the loaded rules: all that a stranger could have changed, no handle, no counter."""
     return b"".join((*_chain_prints(chain_dump), *_rule_prints(rule_dump), *sorted(_set_prints(set_dump))))
@@ -292,7 +306,7 @@ def fingerprint(chain_dump: Iterable[bytes], rule_dump: Iterable[bytes], set_dum
 def _chain_prints(dump: Iterable[bytes]) -> Iterator[bytes]:
     for payload in dump:
         found = attributes(payload, 4)
-        if text(found.get(_NFTA_CHAIN_TABLE, b"")) == TABLE:
+        if payload[0] == _NFPROTO_INET and text(found.get(_NFTA_CHAIN_TABLE, b"")) == TABLE:
             kept = [attr(kind, found[kind]) for kind in sorted(found) if kind not in _NFTA_CHAIN_VOLATILE]
             yield b"chain" + b"".join(kept)
 

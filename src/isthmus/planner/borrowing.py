@@ -8,24 +8,38 @@ from __future__ import annotations
 from isthmus.model.host import Directory, HostState, Sysctl
 from isthmus.model.network import Borrowed, Record
 from isthmus.model.plan import Add, Change, Plan, Remove
+from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 __all__ = ["give_back", "returned", "to_borrow"]
 
+_DIRECTORY: Final = "directory"
 
-def give_back(current: HostState, wanted: HostState, old: Record, new: Record) -> None:
-    """Decide about sysctls that nobody needs any more: what was before us, if the value is still ours."""
+
+def give_back(current: HostState, wanted: HostState, records: tuple[Record, Record], facts: Facts) -> frozenset[str]:
+    """Decide about what nobody needs any more: what was before us comes back, if the value is still ours.
+
+    Returns the names of values that are left on although we lent them, since strangers need them now.
+    """
+    old, new = records
+    left = set()
     for key, item in list(current.items()):
         if isinstance(item, Directory) and key not in wanted and not _is_ours(item, old):
             wanted[key] = item
         if not isinstance(item, Sysctl) or key in wanted:
             continue
         row = old.borrowed.get(item.name) or new.borrowed.get(item.name)
+        wanted[key] = item
         if row is None and not item.borrowed and item.value == "1":
             wanted[key] = item.replace(value="0")
+        elif row is not None and facts.strangers and (item.name == ALL_FORWARDING6 or item.name.endswith("/accept_ra")):
+            left.add(item.name)
         elif row is not None and item.value == row.gave:
             wanted[key] = item.replace(value=row.before)
-        else:
-            wanted[key] = item
+    return frozenset(left)
 
 
 def _is_ours(item: Directory, record: Record) -> bool:
@@ -33,29 +47,42 @@ def _is_ours(item: Directory, record: Record) -> bool:
     return item.path in record.borrowed or item.path.count("/") > 2
 
 
-def to_borrow(plan: Plan, record: Record) -> tuple[Borrowed, ...]:
+def to_borrow(plan: Plan, record: Record, facts: Facts) -> tuple[Borrowed, ...]:
+    """Return what a plan is about to change on things that are not ours, to be written down before.
+
+    A write to `all/forwarding` of IPv6 is copied to every link; what it changes there is borrowed for as long
+    as the write lasts.
+    """
     rows = []
     for step in plan.steps:
         item = step.item
         if isinstance(step, Add) and isinstance(item, Directory) and not _is_ours(item, record):
-            rows.append(Borrowed(name=item.path, before="", gave="directory"))
-        if isinstance(step, Change) and isinstance(item, Sysctl) and item.borrowed and item.name not in record.borrowed:
+            rows.append(Borrowed(name=item.path, before="", gave=_DIRECTORY))
+        if isinstance(step, Change) and isinstance(item, Sysctl) and item.borrowed:
             assert isinstance(step.before, Sysctl)
-            rows.append(Borrowed(name=item.name, before=step.before.value, gave=item.value))
+            if item.name not in record.borrowed:
+                rows.append(Borrowed(name=item.name, before=step.before.value, gave=item.value))
+            if item.name == ALL_FORWARDING6:
+                links = [(link, value) for link, value in facts.forwarding6 if value != item.value]
+                names = [(f"net/ipv6/conf/{link}/forwarding", value) for link, value in links]
+                rows += [Borrowed(name=name, before=value, gave=item.value) for name, value in names]
     return tuple(rows)
 
 
-def returned(record: Record, wanted: HostState, plan: Plan, *, host: bool) -> tuple[tuple[str, str], ...]:
-    """Return which borrowed rows to forget: given back, or somebody else's now, or on a link that is gone."""
+def returned(
+    record: Record, wanted: HostState, plan: Plan, *, host: bool, left: frozenset[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return which borrowed rows to forget: given back, somebody else's now, or of a link that is gone."""
     drops = []
     gone = [step.item for step in plan.steps if isinstance(step, Remove)]
     removed = {item.path for item in gone if isinstance(item, Directory)}
     for row in record.borrowed.values():
-        item = wanted.get(("sysctl", row.name))
-        if row.gave == "directory":
-            if row.name in removed:
-                drops.append(("borrowed", row.name))
-            continue
-        if (item is None and host) or (isinstance(item, Sysctl) and item.value != row.gave):
+        if row.gave == _DIRECTORY:
+            forget = row.name in removed
+        else:
+            item = wanted.get(("sysctl", row.name))
+            forget = item is None and host
+            forget = forget or row.name in left or (isinstance(item, Sysctl) and item.value != row.gave)
+        if forget:
             drops.append(("borrowed", row.name))
     return tuple(drops)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isthmus.model.host import HostObject, HostState, NamedNetns, Process, Ruleset
 from isthmus.model.network import Record
+from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
 from isthmus.planner.firewall import network_elements, publish_elements
 from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls
@@ -36,18 +37,18 @@ class Scope(Value):
 EVERYTHING = Scope(host=True, namespaces=None)
 
 
-def desired(record: Record, scope: Scope, facts: Facts, version: str) -> HostState:
-    """Return what should exist within a scope; `version` is the static ruleset's."""
+def desired(record: Record, scope: Scope, facts: Facts) -> HostState:
+    """Return what should exist within a scope."""
     state: HostState = {}
-    for item in _objects(record, scope, facts, version):
+    for item in _objects(record, scope, facts):
         state[item.key] = item
     return state
 
 
-def _objects(record: Record, scope: Scope, facts: Facts, version: str) -> Iterator[HostObject]:
+def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]:
     if scope.host:
         if record.networks:
-            yield Ruleset(version=version)
+            yield Ruleset(version=RULESET)
         for network in record.networks.values():
             yield from network_links(network)
             yield from network_elements(network, record.networks.values())

@@ -1,8 +1,8 @@
 """The sysctls that ought to be set: forwarding for each link that packets come in by, 127.0.0.1 for bridges.
 
 What a packet needs is the value of the link that it comes in by, so nothing global is written where the
-kernel allows it. IPv6 has such a value, `force_forwarding`, since Linux 6.17; before that only
-`all/forwarding` forwards, and a change of it is copied to `default` and to every link.
+kernel allows it. IPv6 has such a value, `force_forwarding`, since Linux 6.17; before that `all/forwarding` alone
+decides, and a change of it is copied to `default` and to every link, which are put back at once.
 Source: Documentation/networking/ip-sysctl.rst.
 """
 
@@ -16,25 +16,28 @@ from isthmus.planner.firewall import needs_loopback, publish_targets
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Final
 
-__all__ = ["Facts", "host_sysctls", "namespace_sysctls"]
+__all__ = ["ALL_FORWARDING6", "Facts", "host_sysctls", "namespace_sysctls"]
+
+ALL_FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 
 
 class Facts(Value):
     """What the planner must know of the host beside its objects.
 
     `uplinks4` and `uplinks6` are the links of the default routes; `learned6` those of them whose route came
-    by a router advertisement; `force_forwarding`: the kernel has it; `links6` all link names below
-    /proc/sys/net/ipv6/conf; `mtu` that of the default route's link (1500 without one); `strangers`: signs
-    that somebody else needs forwarding; `run_directory`: where files of ours that a reboot ends are; `resolver`:
-    the resolv.conf for namespaces.
+    by a router advertisement; `force_forwarding`: the kernel has it; `forwarding6`: the present value of each
+    link (and `default`), read where it has not; `mtu` that of the default route's link (1500 without one);
+    `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
+    reboot ends; `resolver`: the resolv.conf for namespaces.
     """
 
     uplinks4: tuple[str, ...] = ()
     uplinks6: tuple[str, ...] = ()
     learned6: frozenset[str] = frozenset()
     force_forwarding: bool = True
-    links6: tuple[str, ...] = ()
+    forwarding6: tuple[tuple[str, str], ...] = ()
     mtu: int = 1500
     strangers: tuple[str, ...] = ()
     run_directory: str = "/run/isthmus"
@@ -73,8 +76,7 @@ def _uplinks6(facts: Facts) -> Iterator[Sysctl]:
     # With forwarding on, an uplink with accept_ra=1 forgets its own default route.
     for link in sorted(facts.learned6):
         yield Sysctl(name=f"net/ipv6/conf/{link}/accept_ra", value="2", borrowed=True)
-    for link in ("all", "default", *facts.links6):
-        yield Sysctl(name=f"net/ipv6/conf/{link}/forwarding", value="1", borrowed=True)
+    yield Sysctl(name=ALL_FORWARDING6, value="1", borrowed=True)
 
 
 def namespace_sysctls(record: Record, namespaces: frozenset[str] | None, facts: Facts) -> Iterator[Sysctl]:

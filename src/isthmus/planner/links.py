@@ -6,6 +6,7 @@ from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.host import HOST, Bridge, HostObject, LinkAddress, Route, Veth
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.firewall import default_route_holder
+from isthmus.planner.marks import mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _DEFAULT: Final = {4: Prefix(family=4, number=0, length=0), 6: Prefix(family=6, 
 def network_links(network: Network) -> Iterator[HostObject]:
     """Yield a network's bridge (unless adopted) and its gateway addresses."""
     if not network.adopted and network.mac is not None:
-        alias = f"isthmus network {network.name}"
+        alias = mark("network", network.name, network.owner)
         yield Bridge(name=network.bridge, mac=network.mac, mtu=network.mtu, alias=alias)
     for subnet in network.subnets:
         if subnet.gateway is not None:
@@ -46,7 +47,7 @@ def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostO
         name=attachment.host_ifname,
         mac=_host_mac(attachment),
         mtu=network.mtu,
-        alias=f"isthmus attachment {attachment.id}",
+        alias=mark("attachment", attachment.id, attachment.owner),
         peer_netns=attachment.namespace,
         peer_name=attachment.ifname,
         peer_mac=attachment.mac,
@@ -84,7 +85,7 @@ def direct_link(link: DirectLink) -> Iterator[HostObject]:
         name=link.a.ifname,
         mac=link.a.mac,
         mtu=link.mtu,
-        alias=f"isthmus link {link.id}",
+        alias=mark("link", link.id, link.owner),
         peer_netns=link.b.namespace,
         peer_name=link.b.ifname,
         peer_mac=link.b.mac,

@@ -100,7 +100,10 @@ def _write(db: Database, edit: Edit, now: float) -> None:
     for row in edit.puts:
         kind = kind_of(row)
         marks = ", ".join("?" * COLUMNS[kind])
-        db.run(f"INSERT OR REPLACE INTO {kind} VALUES ({marks})", ENCODE[type(row)](row))
+        values = ENCODE[type(row)](row)
+        # Not INSERT OR REPLACE: that would silently drop another row which has one of its unique values.
+        db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (values[0],))
+        db.run(f"INSERT INTO {kind} VALUES ({marks})", values)
         if isinstance(row, Attachment):
             _lease(db, row)
 

@@ -16,13 +16,15 @@ __all__ = ["load_slice", "multihomed_namespaces", "other_publishers", "taken_add
 def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
     """Load all networks, and these namespaces with all that hangs on them."""
     marks = ", ".join("?" * len(namespaces))
+    links = db.rows("links", f"a_namespace IN ({marks}) OR b_namespace IN ({marks})", (*namespaces, *namespaces))
+    known = sorted({*namespaces, *(end.namespace for link in links.values() for end in (link.a, link.b))})
     inside = f"namespace IN ({marks})"
     return Record(
         networks=db.rows("networks"),
-        namespaces=db.rows("namespaces", f"id IN ({marks})", namespaces),
+        namespaces=db.rows("namespaces", f"id IN ({', '.join('?' * len(known))})", known),
         attachments=db.rows("attachments", inside, namespaces),
         publishes=db.rows("publishes", inside, namespaces),
-        links=db.rows("links", f"a_namespace IN ({marks}) OR b_namespace IN ({marks})", (*namespaces, *namespaces)),
+        links=links,
         commands=db.rows("commands", inside, namespaces),
         borrowed=db.rows("borrowed"),
         made_elsewhere=bool(db.all(f"SELECT 1 FROM namespaces WHERE made AND id NOT IN ({marks}) LIMIT 1", namespaces)),

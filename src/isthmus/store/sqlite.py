@@ -79,6 +79,10 @@ class Lock:
         os.close(self._fd)
 
 
+def _not_permitted(path: str) -> NotPermitted:
+    return NotPermitted(f"cannot use state file {path}: permission denied", hint="run as root")
+
+
 class Database:
     """An open state file; every error of SQLite leaves as StoreError."""
 
@@ -89,21 +93,22 @@ class Database:
         try:
             self._open(fresh=fresh)
         except _sqlite3.Error as cause:
-            raise StoreError(
-                f"state file {self.path}: {cause}",
-                hint="move it away and run `isthmus repair --rebuild`: the marks in the kernel hold the record",
-            ) from cause
+            raise self._broken(cause) from cause
 
     def _inspect(self) -> bool:
         try:
             found = os.lstat(self.path)
         except FileNotFoundError:
             return True
+        except PermissionError as cause:
+            raise _not_permitted(self.path) from cause
         except OSError as cause:
             raise StoreError(f"cannot read {self.path}: {cause.strerror}") from cause
         if not S_ISREG(found.st_mode):
             raise StoreError(f"{self.path} is no regular file")
         _not_open_to_others(self.path, found)
+        if not os.access(self.path, os.R_OK | (os.W_OK if self.writable else 0)):
+            raise _not_permitted(self.path)
         return found.st_size == 0
 
     def _open(self, *, fresh: bool) -> None:
@@ -135,7 +140,13 @@ class Database:
         try:
             return self._db.execute(statement, values)
         except _sqlite3.Error as cause:
-            raise StoreError(f"state file {self.path}: {cause}") from cause
+            raise self._broken(cause) from cause
+
+    def _broken(self, cause: Exception) -> StoreError:
+        return StoreError(
+            f"state file {self.path}: {cause}",
+            hint="if it is lost: isthmus repair --rebuild sets it aside and makes it again from the kernel",
+        )
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> None:
         """Execute a statement."""
@@ -146,14 +157,14 @@ class Database:
         try:
             self._db.executemany(statement, rows)
         except _sqlite3.Error as cause:
-            raise StoreError(f"state file {self.path}: {cause}") from cause
+            raise self._broken(cause) from cause
 
     def all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         try:
             found: list[tuple[Any, ...]] = self._execute(statement, values).fetchall()
         except _sqlite3.Error as cause:
-            raise StoreError(f"state file {self.path}: {cause}") from cause
+            raise self._broken(cause) from cause
         return found
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> tuple[Any, ...]:

@@ -97,9 +97,16 @@ def _name_in(path: str) -> str:
 
 
 def _repair(session: Session, given: Given) -> int:
-    from isthmus.engine import rebuild, repair
+    from isthmus.engine import rebuild, repair, set_state_aside
 
-    verb = rebuild if given.has("rebuild") else repair
+    verb = repair
+    if given.has("rebuild"):
+        from isthmus.doors.cli.output import note
+
+        aside = set_state_aside()
+        if aside is not None:
+            note(f"the old state file is kept as {aside}")
+        verb = rebuild
     tell(session.change(verb, waits=True), given, totals=True)
     return 0
 

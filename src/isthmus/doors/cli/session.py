@@ -57,6 +57,7 @@ class Session:
         if not self._waits:
             if is_waiting(self._host):
                 leave_to_child(self._host.directory)
+            self._host.access.close()
             return
         # Whatever the host says: a child of an earlier call may have been killed before it was done.
         try:

@@ -9,62 +9,51 @@ from __future__ import annotations
 import os
 import time
 
+from isthmus.converge.elsewhere import keep_for_others, widened
 from isthmus.errors import ApplyError, IsthmusError, Refused
 from isthmus.kernel.access import Access
-from isthmus.kernel.apply import Applier, Commands
+from isthmus.kernel.apply import Applier
+from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
-from isthmus.kernel.facts import HostFacts, default_links, read_facts
+from isthmus.kernel.facts import HostFacts, default_links, read_facts, read_strangers
 from isthmus.kernel.files import read_text
-from isthmus.kernel.netns import RUN, own_cookie
+from isthmus.kernel.netns import RUN, boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
-from isthmus.kernel.ruleset import fingerprint, generation, ruleset_version
+from isthmus.kernel.ruleset import fingerprint, generation
 from isthmus.kernel.sysctl import write_sysctl
-from isthmus.model.host import HostState, Process, Sysctl
+from isthmus.model.host import Element, HostState, Sysctl
 from isthmus.model.network import Namespace, Record
 from isthmus.model.plan import Plan, Report
+from isthmus.model.ruleset import RULESET
+from isthmus.model.value import Value
 from isthmus.planner.borrowing import give_back, returned, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
-from isthmus.planner.forwarding import Facts
+from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
 from isthmus.planner.names import resolver_text
 from isthmus.store.edit import Edit
 from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, entries, forget_host, settle
-from isthmus.store.slices import load_slice, multihomed_namespaces, other_publishers
+from isthmus.store.slices import load_slice
 from isthmus.store.sqlite import Database, Lock, state_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Self
+    from typing import Final, Self
 
 __all__ = ["Host"]
 
-_SLICE_LIMIT = 16  # beyond so many namespaces the whole record is loaded at once
+_RULESET: Final = ("ruleset",)
+_SLICE_LIMIT: Final = 16  # beyond so many namespaces the whole record is loaded at once
 
 
-class _Commands(Commands):
-    """Commands of this host's record, in its directory."""
+class _Course(Value):
+    """Where a change leads: its plan, the state after it, and borrowed values that are left on for strangers."""
 
-    def __init__(self, directory: str, access: Access) -> None:
-        self._directory = directory
-        self._access = access
-
-    def start(self, item: Process) -> None:
-        from isthmus.kernel.process import start
-
-        self._access.fd(item.netns)
-        start(self._directory, item.netns, self._access.path_of(item.netns), item.argv)
-
-    def stop(self, item: Process) -> None:
-        from isthmus.kernel.process import stop
-
-        stop(self._directory, item.netns, 10.0)
-        for path in (self._directory, os.path.dirname(self._directory)):
-            try:
-                os.rmdir(path)
-            except OSError:
-                break  # others are there, or it never was
+    plan: Plan
+    wanted: HostState
+    left: frozenset[str]
 
 
 class Host:
@@ -141,7 +130,10 @@ class Host:
             meta = self.db.all_meta()
         if meta.get("version") is None:
             return  # nothing of ours is loaded: there is no network
-        self._check_ruleset(meta)
+        if meta["version"] == RULESET:
+            self._check_ruleset(meta)
+        else:
+            self.change("upgrade", Edit(), EVERYTHING)
         known = meta.get("uplinks")
         if known is not None and known != self.links.text():
             self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
@@ -200,27 +192,6 @@ class Host:
             return self.db.record()
         return load_slice(self.db, sorted(scope.namespaces))
 
-    def _widened(self, old: Record, edit: Edit, scope: Scope) -> tuple[Record, Scope]:
-        """Take in the namespaces on several networks whose hosts file a change concerns."""
-        if scope.namespaces is None:
-            return old, scope
-        others = multihomed_namespaces(self.db)
-        changed = edit.on(old)
-        others |= {name for name in scope.namespaces if len(changed.attachments_of(name)) > 1}
-        if not others:
-            return old, scope
-        whole = self.db.record()
-        networks = {
-            row.network
-            for one in (whole, edit.on(whole))
-            for name in scope.namespaces
-            for row in one.attachments_of(name)
-        }
-        beside = {
-            row.namespace for row in whole.attachments.values() if row.network in networks and row.namespace in others
-        }
-        return whole, Scope(host=scope.host, namespaces=scope.namespaces | beside)
-
     # The one path
 
     def change(
@@ -232,13 +203,15 @@ class Host:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
         old = self.record(scope) if record is None else record
-        old, scope = self._widened(old, edit, scope)
+        old, scope = widened(self.db, old, edit, scope)
         new = edit.on(old)
-        plan, wanted = self._plan(old, new, scope)
+        course = self._plan(old, new, scope)
+        plan = course.plan
         if not plan and not edit:
             self._note_uplinks(scope)
             return self._report(plan, old, new)
-        borrowed = to_borrow(plan, old)
+        facts = self.facts if scope.host else Facts()
+        borrowed = {row.name: row for row in to_borrow(plan, old, facts)}
         entry = Entry(
             id=0,
             verb=verb,
@@ -247,12 +220,10 @@ class Host:
             namespaces=scope.namespaces,
             edit=edit,
         )
-        number = begin(self.db, entry, borrowed, durable=scope.host)
+        number = begin(self.db, entry, tuple(borrowed.values()), durable=scope.host)
         entry = entry.replace(id=number)
         try:
-            self._carry_out(
-                entry, plan, wanted, edit, old.replace(borrowed={**old.borrowed, **{row.name: row for row in borrowed}})
-            )
+            self._carry_out(entry, course, edit, old.replace(borrowed={**old.borrowed, **borrowed}))
         except (IsthmusError, KeyboardInterrupt) as cause:
             self._undo(entry, cause)
             raise
@@ -261,9 +232,9 @@ class Host:
     def preview(self, edit: Edit, scope: Scope, record: Record | None = None) -> Report:
         """Return what `change` would do."""
         old = self.record(scope) if record is None else record
-        old, scope = self._widened(old, edit, scope)
+        old, scope = widened(self.db, old, edit, scope)
         new = edit.on(old)
-        return self._report(self._plan(old, new, scope)[0], old, new)
+        return self._report(self._plan(old, new, scope).plan, old, new)
 
     def _report(self, plan: Plan, old: Record, new: Record) -> Report:
         nameless = {row.id: row.path for one in (old, new) for row in one.namespaces.values()}
@@ -276,8 +247,8 @@ class Host:
         old = self.record(scope)
         new = entry.edit.on(old)
         leaving = entry.phase == LEAVING
-        plan, wanted = self._plan(new, old, scope) if not leaving else self._plan(old, new, scope)
-        self._carry_out(entry, plan, wanted, entry.edit if leaving else Edit(), old)
+        course = self._plan(old, new, scope) if leaving else self._plan(new, old, scope)
+        self._carry_out(entry, course, entry.edit if leaving else Edit(), old)
 
     def _undo(self, entry: Entry, cause: BaseException) -> None:
         try:
@@ -287,25 +258,31 @@ class Host:
                 f"{cause}; and undoing it: {second}", undone=False, hint="isthmus repair, when the cause is gone"
             ) from cause
 
-    def _plan(self, old: Record, new: Record, scope: Scope) -> tuple[Plan, HostState]:
+    def _plan(self, old: Record, new: Record, scope: Scope) -> _Course:
         """Plan from what the kernel holds of both records to the second one."""
-        version = ruleset_version() if scope.host else ""
         facts = self.facts if scope.host else self._light_facts(new)
-        before = desired(old, scope, facts, version)
-        wanted = desired(new, scope, facts, version)
+        before = desired(old, scope, facts)
+        wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
-            wanted = self._keep_for_others(new, scope, facts, version, before, wanted)
+            wanted = keep_for_others(self.db, new, scope, facts, before, wanted)
         self._know(old, new)
         known: HostState = {**before, **wanted}
         if scope.host:
+            if ALL_FORWARDING6 in new.borrowed and not facts.strangers:
+                facts = self._facts = facts.replace(strangers=read_strangers(self.access))
             for row in new.borrowed.values():
                 known.setdefault(("sysctl", row.name), Sysctl(name=row.name, value=row.gave, borrowed=True))
         loaded = (str(self.db.meta("version") or ""), str(self.db.meta("fingerprint") or ""))
         current = Dumper(self.access, loaded, self._command_of).dump(
             known.values(), doomed=before.keys() - wanted.keys(), strays=scope.is_full
         )
-        give_back(current, wanted, old, new)
-        return diff(current, wanted), wanted
+        if wanted.get(_RULESET) not in (None, current.get(_RULESET)):
+            # It will be loaded in the place of what is there, elements included.
+            current = {key: item for key, item in current.items() if not isinstance(item, Element)}
+        left = give_back(current, wanted, (old, new), facts)
+        if left:
+            self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
+        return _Course(plan=diff(current, wanted), wanted=wanted, left=left)
 
     def _light_facts(self, record: Record) -> Facts:
         """Facts enough for a namespace: only a closed IPv6 network asks for one."""
@@ -314,38 +291,17 @@ class Host:
         made = any(row.made for row in record.namespaces.values())
         return Facts(run_directory=self.run_directory, resolver=resolver() if made else "")
 
-    def _keep_for_others(
-        self, new: Record, scope: Scope, facts: Facts, version: str, before: HostState, wanted: HostState
-    ) -> HostState:
-        """Keep the bridge sysctls that publishes outside the slice still need."""
-        assert scope.namespaces is not None
-        lost = [item for key, item in before.items() if isinstance(item, Sysctl) and key not in wanted]
-        names = [one.name for one in new.networks.values() if any(f"/{one.bridge}/" in item.name for item in lost)]
-        if not names:
-            return wanted
-        loopback, published = set(), set()
-        for name in names:
-            others = other_publishers(self.db, name, scope.namespaces)
-            if not others:
-                continue
-            beside = load_slice(self.db, others)
-            seen = desired(beside, Scope(host=False, namespaces=frozenset(others)), facts, version)
-            bridge = new.networks[name].bridge
-            if ("sysctl", f"net/ipv4/conf/{bridge}/route_localnet") in seen:
-                loopback.add(name)
-            if any(key[0] == "sysctl" and f"/{bridge}/" in str(key[1]) for key in seen):
-                published.add(name)
-        kept = new.replace(loopback_elsewhere=frozenset(loopback), published_elsewhere=frozenset(published))
-        return desired(kept, scope, facts, version)
-
     def _know(self, *records: Record) -> None:
         for record in records:
             self.access.know(record.namespaces.values())
 
-    def _command_of(self, netns: str) -> tuple[str, ...] | None:
-        from isthmus.kernel.process import state
+    @property
+    def _commands(self) -> Commands:
+        return Commands(self.commands_directory, self.access)
 
-        if state(self.commands_directory, netns) is None:
+    def _command_of(self, netns: str) -> tuple[str, ...] | None:
+        """Return the argv of a namespace's command as it was started; None: it was not."""
+        if not self._commands.is_known(netns):
             return None
         row = self.db.rows("commands", "namespace = ?", (netns,)).get(netns)
         return row.argv if row is not None else ()
@@ -360,17 +316,17 @@ class Host:
         """Where supervisors keep their files."""
         return f"{self.run_directory}/commands"
 
-    def _carry_out(self, entry: Entry, plan: Plan, wanted: HostState, edit: Edit, record: Record) -> None:
-        total = len(plan.steps)
+    def _carry_out(self, entry: Entry, course: _Course, edit: Edit, record: Record) -> None:
+        total = len(course.plan.steps)
         progress = self.progress
         report = (lambda done: progress(done, total)) if progress is not None else None
-        applier = Applier(self.access, _Commands(self.commands_directory, self.access), report)
+        applier = Applier(self.access, self._commands, report)
         applier.generation = self._generation
-        applier.apply(plan)
+        applier.apply(course.plan)
         self._generation = applier.generation
         self.trashed = self.trashed or applier.trashed
         edit = edit.plus(_with_cookies(edit.on(record), applier.cookies)).plus(
-            Edit(drops=returned(record, wanted, plan, host=entry.host))
+            Edit(drops=returned(record, course.wanted, course.plan, host=entry.host, left=course.left))
         )
         meta = self._meta(applier, entry.host)
         settle(self.db, entry.id, edit, meta, _freed(record, edit), time.time())
@@ -380,7 +336,7 @@ class Host:
         meta: dict[str, object] = {}
         if applier.loaded is not None:
             meta["fingerprint"] = applier.loaded or None
-            meta["version"] = ruleset_version() if applier.loaded else None
+            meta["version"] = RULESET if applier.loaded else None
             if applier.generation is None:
                 self._generation = applier.generation = generation(self.access)
         if applier.generation is not None:
@@ -397,15 +353,6 @@ class Host:
 def resolver() -> str:
     """Return a resolv.conf for namespaces: the host's, without what only the host can reach."""
     return resolver_text(read_text("/etc/resolv.conf"), read_text("/run/systemd/resolve/resolv.conf"))
-
-
-def boot_identity() -> tuple[str, int]:
-    """Return the kernel's boot id and the cookie of the namespace that we are in."""
-    fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 64).decode().strip(), own_cookie()
-    finally:
-        os.close(fd)
 
 
 def _with_cookies(record: Record, cookies: dict[str, int]) -> Edit:

@@ -1,0 +1,299 @@
+"""The record from the marks in the kernel: when the state file is lost, what stands can still be kept.
+
+Found again: networks (bridge, subnets, gateways, uplink, snat, pairs, MTU), namespaces, attachments, direct
+links, publishes, and who owns them. Not found: values that were borrowed (what they were before), commands,
+and an adopted bridge's name for its network (the bridge's own is taken).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from isthmus.converge import Host
+from isthmus.errors import IsthmusError, NotFound, NotPermitted
+from isthmus.kernel.netns import Inside, cookie, named, open_netns, own_cookie
+from isthmus.kernel.netns_locate import candidates
+from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.host import HOST, LIVE_GROUP, Element
+from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record, Row, Subnet
+from isthmus.model.plan import Report
+from isthmus.model.ruleset import PROTOCOL_NAMES, SETS
+from isthmus.netlink import nft
+from isthmus.netlink.rtnl import address as rtnl_address
+from isthmus.netlink.rtnl import link as rtnl_link
+from isthmus.netlink.socket import NETLINK_ROUTE, Socket
+from isthmus.planner.desired import EVERYTHING
+from isthmus.planner.marks import Mark, parse_mark
+from isthmus.planner.names import ETC_NETNS
+from isthmus.store.edit import Edit
+from isthmus.store.sqlite import state_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from isthmus.netlink.rtnl.link import Link
+
+__all__ = ["rebuild", "set_state_aside"]
+
+_LINK_SCOPE: Final = 253  # RT_SCOPE_LINK
+
+
+def set_state_aside(directory: str | None = None) -> str | None:
+    """Rename the state file (and its log) out of the way; return the new name, None if there is none."""
+    path = f"{directory or state_directory()}/state.db"
+    aside = f"{path}.{time.strftime('%Y%m%d-%H%M%S')}"
+    found = None
+    for suffix in ("", "-wal", "-shm"):
+        if os.path.lexists(path + suffix):
+            os.rename(path + suffix, aside + suffix)
+            found = aside
+    return found
+
+
+def rebuild(host: Host) -> Report:
+    """Fill an empty record from the marks in the kernel, then put right what is crooked.
+
+    Raises:
+        IsthmusError: the record is not empty; `set_state_aside` first.
+    """
+    record = host.record()
+    if record != Record.empty():
+        raise IsthmusError("the record is not empty", hint="isthmus repair puts the kernel right by it")
+    edit = Edit(puts=tuple(_Finder(host).rows()))
+    host.notes.append("what was borrowed of the host cannot be told from the kernel: look at its forwarding sysctls")
+    return host.change("rebuild", edit, EVERYTHING)
+
+
+class _Inner:
+    """A namespace with its links and addresses."""
+
+    def __init__(self, namespace: Namespace, links: list[Link], addresses: list[rtnl_address.IpAddress]) -> None:
+        self.namespace = namespace
+        self.links = links
+        self.addresses = addresses
+
+    def of_link(self, index: int) -> tuple[tuple[Address, int], ...]:
+        """Return the addresses on a link that are not link-local."""
+        found = [one for one in self.addresses if one.index == index and one.scope != _LINK_SCOPE]
+        return tuple((one.address, one.length) for one in found)
+
+
+class _Finder:
+    """Reads links, sets and namespaces once, and makes rows of them."""
+
+    def __init__(self, host: Host) -> None:
+        socket = host.access.route(HOST)
+        self._links = [rtnl_link.decode(one) for one in socket.dump(rtnl_link.all_links())]
+        self._names = {one.index: one.name for one in self._links}
+        self._elements = list(_elements(host))
+        self._inside = [_look_inside(one) for one in _namespaces()]
+
+    def rows(self) -> Iterator[Row]:
+        networks = list(self._networks())
+        attachments = list(self._attachments(networks))
+        links = list(self._direct_links())
+        ids = {one.namespace for one in attachments}
+        ids |= {end.namespace for link in links for end in (link.a, link.b)}
+        yield from networks
+        owners = {one.namespace: one.owner for one in attachments}
+        for inner in self._inside:
+            row = inner.namespace
+            if row.made or row.id in ids:
+                yield row.replace(owner=owners.get(row.id, "") if row.made else "")
+        yield from attachments
+        yield from links
+        yield from self._publishes(attachments)
+
+    def _parts(self, name: str) -> list[tuple[object, ...]]:
+        return [one.parts for one in self._elements if one.name == name]
+
+    def _networks(self) -> Iterator[Network]:
+        bridges = [(link.name, link, _mark(link)) for link in self._links if link.kind == "bridge"]
+        adopted = {parts[0] for parts in self._parts("adopted")}
+        names = {bridge: mark.subject if mark is not None else bridge for bridge, _, mark in bridges}
+        for number, (bridge, link, mark) in enumerate(bridges):
+            if bridge not in adopted and (mark is None or mark.kind != "network" or link.group != LIVE_GROUP):
+                continue
+            routed, closed = (bridge,) in self._parts("routed"), (bridge,) in self._parts("no_exit")
+            subnets = tuple(self._subnets(bridge))
+            ports = [one for one in self._links if one.master == link.index and one.group == LIVE_GROUP]
+            pairs = {other for one, other in self._parts("pairs") if one == bridge}
+            yield Network(
+                name=names[bridge],
+                bridge=bridge,
+                mac=None if bridge in adopted else link.mac,
+                subnets=subnets,
+                uplink="routed" if routed else "none" if closed else "nat",
+                adopted=bridge in adopted,
+                snat=tuple(self._snat(subnets)),
+                isolate_ports=bool(ports) and all(one.isolated for one in ports),
+                allow=frozenset(names[str(one)] for one in pairs if one in names),
+                mtu=link.mtu,
+                sequence=number + 1,
+                owner=mark.owner if mark is not None else "",
+            )
+
+    def _subnets(self, bridge: str) -> Iterator[Subnet]:
+        for family in (4, 6):
+            gateways = [parts[0] for parts in self._parts(f"gateway_of{family}") if parts[1] == bridge]
+            for name, prefix in self._parts(f"onlink{family}"):
+                if name == bridge and isinstance(prefix, Prefix):
+                    inside = [one for one in gateways if isinstance(one, Address) and one in prefix]
+                    yield Subnet(prefix=prefix, gateway=inside[0] if inside else None)
+
+    def _snat(self, subnets: tuple[Subnet, ...]) -> Iterator[Address]:
+        prefixes = {one.prefix for one in subnets}
+        for element in self._elements:
+            if element.name in ("snat4", "snat6") and element.parts[0] in prefixes:
+                address = element.data[0]
+                if isinstance(address, Address):
+                    yield address
+
+    def _attachments(self, networks: list[Network]) -> Iterator[Attachment]:
+        by_bridge = {one.bridge: one.name for one in networks}
+        for link in self._links:
+            mark = _mark(link)
+            bridge = self._names.get(link.master, "")
+            if mark is None or mark.kind != "attachment" or bridge not in by_bridge:
+                continue
+            found = self._far_end(link)
+            if found is None:
+                continue
+            inner, far = found
+            yield Attachment(
+                id=mark.subject,
+                network=by_bridge[bridge],
+                namespace=inner.namespace.id,
+                ifname=far.name,
+                host_ifname=link.name,
+                mac=far.mac or Mac(packed=bytes(6)),
+                addresses=tuple(address for address, _ in inner.of_link(far.index)),
+                priority=link.index,
+                sequence=link.index,
+                owner=mark.owner,
+            )
+
+    def _far_end(self, near: Link) -> tuple[_Inner, Link] | None:
+        for inner in self._inside:
+            for far in inner.links:
+                if far.kind == "veth" and far.index == near.peer and far.peer == near.index:
+                    return inner, far
+        return None
+
+    def _direct_links(self) -> Iterator[DirectLink]:
+        ends: dict[str, list[tuple[_Inner, Link]]] = {}
+        for inner in self._inside:
+            for link in inner.links:
+                mark = _mark(link)
+                if mark is not None and mark.kind == "link":
+                    ends.setdefault(f"{mark.subject} {mark.owner}", []).append((inner, link))
+        for key, pair in ends.items():
+            if len(pair) == 2:
+                subject, _, owner = key.partition(" ")
+                near, far = sorted(pair, key=lambda end: end[1].group != LIVE_GROUP)
+                yield DirectLink(id=subject, a=_end(*near), b=_end(*far), mtu=near[1].mtu, owner=owner)
+
+    def _publishes(self, attachments: list[Attachment]) -> Iterator[Publish]:
+        holders = {address: one for one in attachments for address in one.addresses}
+        seen = set()
+        for element in self._elements:
+            row = _publish(element, holders)
+            if row is not None and row.id not in seen:
+                seen.add(row.id)
+                yield row
+
+
+def _publish(element: Element, holders: dict[Address, Attachment]) -> Publish | None:
+    parts, data = element.parts, element.data
+    host: object = None
+    if element.name in ("port4", "port6"):
+        host, protocol, host_port = parts
+        address, port = data
+    elif element.name in ("anyport4", "anyport6"):
+        protocol, host_port = parts
+        address, port = data
+    elif element.name in ("open4", "open6"):
+        address, protocol, port = parts
+        host_port = port
+    else:
+        return None
+    holder = holders.get(address) if isinstance(address, Address) else None
+    if holder is None or not isinstance(port, int) or not isinstance(host_port, int) or not isinstance(protocol, int):
+        return None
+    return Publish(
+        namespace=holder.namespace,
+        host=host if isinstance(host, Address) else None,
+        host_port=host_port,
+        port=port,
+        protocol=PROTOCOL_NAMES[protocol],
+        owner=holder.owner,
+    )
+
+
+def _end(inner: _Inner, link: Link) -> LinkEnd:
+    mac = link.mac or Mac(packed=bytes(6))
+    return LinkEnd(namespace=inner.namespace.id, ifname=link.name, mac=mac, addresses=inner.of_link(link.index))
+
+
+def _mark(link: Link) -> Mark | None:
+    return parse_mark(link.alias)
+
+
+def _elements(host: Host) -> Iterator[Element]:
+    if host.access.nft.ask([nft.table()])[0].errno:
+        return
+    for name in SETS:
+        yield from nft.decode_elements(host.access.nft.dump(nft.dump_elements(name)))
+
+
+def _namespaces() -> Iterator[Namespace]:
+    """Yield all namespaces that have a name or a process, the host's own excepted."""
+    seen = {own_cookie()}
+    for name, path in named().items():
+        made = os.path.isdir(f"{ETC_NETNS}/{name}") and _is_kept(f"{ETC_NETNS}/{name}/hosts")
+        yield from _fresh(Namespace(id=name, path=path, made=made), seen)
+    for path in candidates():
+        yield from _fresh(Namespace(id="", path=path), seen)
+
+
+def _fresh(row: Namespace, seen: set[int]) -> Iterator[Namespace]:
+    try:
+        fd = open_netns(row.path)
+    except (NotFound, NotPermitted):
+        return  # its process ended meanwhile, or is not ours to look at
+    try:
+        number = cookie(fd)
+    finally:
+        os.close(fd)
+    if number not in seen:
+        seen.add(number)
+        yield row.replace(cookie=number, id=row.id or f"netns-{number}")
+
+
+def _is_kept(path: str) -> bool:
+    """Whether a hosts file is one that we keep: a link to a shared one, or a file that begins as ours do."""
+    if os.path.islink(path):
+        return "/hosts/" in os.readlink(path)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(16).startswith("# kept by isthmu")
+    except OSError:
+        return False
+
+
+def _look_inside(namespace: Namespace) -> _Inner:
+    fd = open_netns(namespace.path)
+    try:
+        with Inside(fd):
+            socket = Socket(NETLINK_ROUTE)
+    finally:
+        os.close(fd)
+    try:
+        links = [rtnl_link.decode(one) for one in socket.dump(rtnl_link.all_links())]
+        addresses = [rtnl_address.decode(one) for one in socket.dump(rtnl_address.all_addresses())]
+        return _Inner(namespace, links, addresses)
+    finally:
+        socket.close()
