@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from isthmus.errors import NotFound
+from isthmus.errors import KernelError, NotFound
 from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_file
 from isthmus.kernel.netns import RUN, cookie, open_netns
@@ -239,7 +239,12 @@ class Dumper:
         answer = self._access.nft.ask([nft.table()])[0]
         if answer.errno == errno.ENOENT:
             return []
-        return nft.decode_elements(self._access.nft.dump(nft.dump_elements(name)))
+        try:
+            return nft.decode_elements(self._access.nft.dump(nft.dump_elements(name)))
+        except KernelError as cause:
+            if cause.errno == errno.ENOENT:  # somebody deleted the set, which the ruleset's fingerprint tells
+                return []
+            raise
 
     def _strays(self) -> Iterable[HostObject]:
         """All elements of our table, and links of the host that bear our group and alias."""
