@@ -21,7 +21,7 @@ from isthmus.kernel.netns import RUN, boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation
 from isthmus.kernel.sysctl import write_sysctl
-from isthmus.model.host import Element, HostState, Sysctl
+from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Namespace, Record
 from isthmus.model.plan import Plan, Report
 from isthmus.model.ruleset import RULESET
@@ -40,11 +40,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Final, Self
+    from typing import Any, Final, Self
 
 __all__ = ["Host"]
 
-_RULESET: Final = ("ruleset",)
 _SLICE_LIMIT: Final = 16  # beyond so many namespaces the whole record is loaded at once
 
 
@@ -74,6 +73,7 @@ class Host:
         self._facts: Facts | None = None
         self._lock: Lock | None = None
         self._db: Database | None = None
+        self._meta: dict[str, Any] = {}
         self._generation: int | None = None
         self.trashed = False
 
@@ -91,6 +91,8 @@ class Host:
                 self._db = Database(self.directory, writable=self.writable)
             if self.writable:
                 self._prepare()
+            else:
+                self._meta = self.db.all_meta()
         except BaseException:
             self._release()
             raise
@@ -123,11 +125,11 @@ class Host:
             self._lock.release()
 
     def _prepare(self) -> None:
-        meta = self.db.all_meta()
+        meta = self._meta = self.db.all_meta()
         self._identify(meta)
         for entry in entries(self.db):
             self.recover(entry)
-            meta = self.db.all_meta()
+            meta = self._meta
         if meta.get("version") is None:
             return  # nothing of ours is loaded: there is no network
         if meta["version"] == RULESET:
@@ -149,6 +151,7 @@ class Host:
                 hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
             )
         forget_host(self.db, boot_id, cookie)
+        self._meta = self.db.all_meta()
 
     def _check_ruleset(self, meta: dict[str, object]) -> None:
         now = generation(self.access)
@@ -195,9 +198,19 @@ class Host:
     # The one path
 
     def change(
-        self, verb: str, edit: Edit, scope: Scope, *, leaving: bool = False, record: Record | None = None
+        self,
+        verb: str,
+        edit: Edit,
+        scope: Scope,
+        *,
+        leaving: bool = False,
+        fresh: bool = False,
+        record: Record | None = None,
     ) -> Report:
         """Bring record and host to where an edit leads, within a scope, or leave both as they were.
+
+        `fresh`: what the edit brings has names drawn at random a moment ago, so it is not looked for first;
+        when that was wrong after all, the change is planned once more with open eyes.
 
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
@@ -205,29 +218,23 @@ class Host:
         old = self.record(scope) if record is None else record
         old, scope = widened(self.db, old, edit, scope)
         new = edit.on(old)
-        course = self._plan(old, new, scope)
-        plan = course.plan
-        if not plan and not edit:
+        course = self._plan(old, new, scope, fresh=fresh)
+        if not course.plan and not edit:
             self._note_uplinks(scope)
-            return self._report(plan, old, new)
-        facts = self.facts if scope.host else Facts()
-        borrowed = {row.name: row for row in to_borrow(plan, old, facts)}
-        entry = Entry(
-            id=0,
-            verb=verb,
-            phase=LEAVING if leaving else APPLYING,
-            host=scope.host,
-            namespaces=scope.namespaces,
-            edit=edit,
-        )
-        number = begin(self.db, entry, tuple(borrowed.values()), durable=scope.host)
-        entry = entry.replace(id=number)
+            return self._report(course.plan, old, new)
+        borrowed = {row.name: row for row in to_borrow(course.plan, old, self.facts if scope.host else Facts())}
+        phase = LEAVING if leaving else APPLYING
+        entry = Entry(id=0, verb=verb, phase=phase, host=scope.host, namespaces=scope.namespaces, edit=edit)
+        entry = entry.replace(id=begin(self.db, entry, tuple(borrowed.values()), durable=scope.host))
         try:
             self._carry_out(entry, course, edit, old.replace(borrowed={**old.borrowed, **borrowed}))
         except (IsthmusError, KeyboardInterrupt) as cause:
+            self.access.indexes.clear()
             self._undo(entry, cause)
+            if fresh and isinstance(cause, IsthmusError):
+                return self.change(verb, edit, scope, leaving=leaving, record=record)
             raise
-        return self._report(plan, old, new)
+        return self._report(course.plan, old, new)
 
     def preview(self, edit: Edit, scope: Scope, record: Record | None = None) -> Report:
         """Return what `change` would do."""
@@ -258,8 +265,11 @@ class Host:
                 f"{cause}; and undoing it: {second}", undone=False, hint="isthmus repair, when the cause is gone"
             ) from cause
 
-    def _plan(self, old: Record, new: Record, scope: Scope) -> _Course:
-        """Plan from what the kernel holds of both records to the second one."""
+    def _plan(self, old: Record, new: Record, scope: Scope, *, fresh: bool = False) -> _Course:
+        """Plan from what the kernel holds of both records to the second one.
+
+        `fresh`: what the second one has more was just named at random, so the kernel is not asked for it.
+        """
         facts = self.facts if scope.host else self._light_facts(new)
         before = desired(old, scope, facts)
         wanted = desired(new, scope, facts)
@@ -272,13 +282,13 @@ class Host:
                 facts = self._facts = facts.replace(strangers=read_strangers(self.access))
             for row in new.borrowed.values():
                 known.setdefault(("sysctl", row.name), Sysctl(name=row.name, value=row.gave, borrowed=True))
-        loaded = (str(self.db.meta("version") or ""), str(self.db.meta("fingerprint") or ""))
+        loaded = (str(self._meta.get("version") or ""), str(self._meta.get("fingerprint") or ""))
         current = Dumper(self.access, loaded, self._command_of).dump(
-            known.values(), doomed=before.keys() - wanted.keys(), strays=scope.is_full
+            known.values(),
+            doomed=before.keys() - wanted.keys(),
+            fresh=wanted.keys() - before.keys() if fresh else (),
+            strays=scope.is_full,
         )
-        if wanted.get(_RULESET) not in (None, current.get(_RULESET)):
-            # It will be loaded in the place of what is there, elements included.
-            current = {key: item for key, item in current.items() if not isinstance(item, Element)}
         left = give_back(current, wanted, (old, new), facts)
         if left:
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
@@ -328,11 +338,13 @@ class Host:
         edit = edit.plus(_with_cookies(edit.on(record), applier.cookies)).plus(
             Edit(drops=returned(record, course.wanted, course.plan, host=entry.host, left=course.left))
         )
-        meta = self._meta(applier, entry.host)
+        meta = self._after(applier, entry.host)
         settle(self.db, entry.id, edit, meta, _freed(record, edit), time.time())
+        self._meta = {**self._meta, **meta}
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
 
-    def _meta(self, applier: Applier, host: bool) -> dict[str, object]:
+    def _after(self, applier: Applier, host: bool) -> dict[str, object]:
+        """Return the stored facts that a plan changed."""
         meta: dict[str, object] = {}
         if applier.loaded is not None:
             meta["fingerprint"] = applier.loaded or None

@@ -17,7 +17,7 @@ from isthmus.model.value import Value
 from isthmus.planner.firewall import publish_targets
 from isthmus.planner.ipam import first_free_ifname
 from isthmus.store.edit import Edit
-from isthmus.store.slices import load_slice
+from isthmus.store.slices import load_networks, load_slice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
         Refused: it is attached already, something asked for is taken, the subnet or bridge is full.
         InvalidInput: an address outside the network.
     """
-    namespace = locate_target(host, target)
-    record = load_slice(host.db, [namespace.id])
+    namespace, known = locate_target(host, target)
+    record = load_slice(host.db, [namespace.id]) if known else load_networks(host.db)
     network = _network(record, wish.network)
     if any(one.network == wish.network for one in record.attachments.values()):
         raise Refused(f"{namespace.id} is attached to network {wish.network} already")
@@ -51,14 +51,14 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
     names = frozenset() if wish.ifname is not None else _living_names(host, namespace.id)
     chooser = Chooser(host)
     row = chooser.attachment(wish, network, namespace.id, record, names=names)
-    edit = Edit(puts=(namespace, row) if namespace.id not in record.namespaces else (row,))
+    edit = Edit(puts=(row,) if known else (namespace, row))
     future = edit.on(record)
     rows: list[Publish] = []
     for one in publishes:
         meant = one if one.network is not None or wish.default_route else one.replace(network=None)
         rows.append(publish_row(host, meant, namespace.id, future, beside=rows))
     edit = edit.plus(Edit(puts=tuple(rows)))
-    report = host.change("attach", edit, scope_of(namespace.id), record=record)
+    report = host.change("attach", edit, scope_of(namespace.id), fresh=True, record=record)
     return Attached(attachment=row, publishes=tuple(rows), report=report)
 
 
@@ -128,7 +128,7 @@ def connect(host: Host, wish: LinkWish) -> tuple[DirectLink, Report]:
     Raises:
         NotFound, Refused: no such namespace, or a name is in use there.
     """
-    ends = [locate_target(host, end.namespace) for end in (wish.a, wish.b)]
+    ends = [locate_target(host, end.namespace)[0] for end in (wish.a, wish.b)]
     record = load_slice(host.db, [end.id for end in ends])
     host.access.know(ends)
     link = link_row(wish, record, (ends[0].id, ends[1].id))

@@ -69,7 +69,7 @@ def remove_namespace(host: Host, name: str, *, force: bool = False) -> Report:
             f"network namespace {name} was not made by isthmus", hint=f"ip netns delete {name}, or say --force"
         )
     if row is None:
-        row = locate_target(host, name)
+        row, _ = locate_target(host, name)
     record = load_slice(host.db, [name])
     if present:
         _empty(name, force=force, supervised=name in record.commands)

@@ -145,14 +145,12 @@ def _check_host(host: Host, wish: PublishWish) -> None:
 
 def overlapping(host: Host, row: Publish) -> list[Publish]:
     """Return the publishes on record that claim one of the same ports."""
-    first, last = row.host_port, row.host_port + row.count - 1
+    first, last, protocol = row.host_port, row.host_port + row.count - 1, row.protocol
     found: dict[str, Publish] = host.db.rows(
-        "publishes", "protocol = ? AND host_port BETWEEN ? AND ?", (row.protocol, first, last)
-    )
-    found |= host.db.rows(
         "publishes",
-        "count > 1 AND protocol = ? AND host_port <= ? AND host_port + count > ?",
-        (row.protocol, last, first),
+        "protocol = ? AND host_port BETWEEN ? AND ? UNION ALL SELECT * FROM publishes"
+        " WHERE count > 1 AND protocol = ? AND host_port < ? AND host_port + count > ?",
+        (protocol, first, last, protocol, first, first),
     )
     return [one for one in found.values() if one.overlaps(row)]
 

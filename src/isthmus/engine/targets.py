@@ -10,7 +10,14 @@ from isthmus.planner.desired import Scope
 from isthmus.store.edit import Edit
 from isthmus.store.slices import load_slice
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 __all__ = ["find_namespace", "locate_target", "namespace_edit", "scope_of"]
+
+
+_ID_LENGTH: Final = 12  # of an attachment's id, hex digits
 
 
 def scope_of(*namespaces: str) -> Scope:
@@ -18,26 +25,33 @@ def scope_of(*namespaces: str) -> Scope:
     return Scope(host=False, namespaces=frozenset(namespaces))
 
 
-def locate_target(host: Host, target: str) -> Namespace:
-    """Find a living namespace and return its row, from the record or new.
+def locate_target(host: Host, target: str) -> tuple[Namespace, bool]:
+    """Find a living namespace; return its row, and whether it is on record.
 
     A row of that id with another cookie is of a namespace that is gone: what hung on it is cleared first.
 
     Raises:
         NotFound, InvalidInput, Refused: no such namespace, or the host's own.
     """
-    rows = host.db.rows("attachments", "id = ?", (target,))
+    path = target
+    if len(target) == _ID_LENGTH or target.startswith("netns-"):
+        path = _recorded_path(host, target) or target
+    located = locate(path)
+    rows = host.db.rows("namespaces", "id = ? OR cookie = ?", (located.id, located.cookie))
+    for row in rows.values():
+        if row.cookie == located.cookie:
+            return row, True
     if rows:
-        target = rows[target].namespace
-    known = host.db.rows("namespaces", "id = ?", (target,))
-    located = locate(known[target].path if known and target.startswith("netns-") else target)
-    by_cookie = host.db.rows("namespaces", "cookie = ?", (located.cookie,))
-    if by_cookie:
-        return next(iter(by_cookie.values()))  # type: ignore[no-any-return]
-    stale = host.db.rows("namespaces", "id = ?", (located.id,))
-    if stale:
         clear_gone(host, located.id)
-    return Namespace(id=located.id, path=located.path, cookie=located.cookie)
+    return Namespace(id=located.id, path=located.path, cookie=located.cookie), False
+
+
+def _recorded_path(host: Host, target: str) -> str | None:
+    """Return where the namespace of an attachment's id, or one without a name, was found."""
+    attached = host.db.rows("attachments", "id = ?", (target,))
+    name = attached[target].namespace if attached else target
+    known = host.db.rows("namespaces", "id = ?", (name,))
+    return known[name].path if known else None
 
 
 def find_namespace(host: Host, target: str) -> Namespace:

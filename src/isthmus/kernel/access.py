@@ -37,6 +37,8 @@ class Access:
         self._packet: socket | None = None
         self._fds: dict[str, int] = {}
         self._known: dict[str, Namespace] = {}
+        # Ifindexes of bridges, for residents; a call that fails clears it.
+        self.indexes: dict[str, int] = {}
 
     def know(self, namespaces: Iterable[Namespace]) -> None:
         """Tell where namespaces were found, and by which cookies they are known."""

@@ -45,10 +45,13 @@ from isthmus.netlink.rtnl import route as rtnl_route
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
+    from typing import Final
 
     from isthmus.netlink.rtnl.link import Link
 
 __all__ = ["Dumper"]
+
+_ASSUMED: Final = frozenset({Veth, LinkAddress, Route, HostsLine, Element})
 
 
 class Dumper:
@@ -67,18 +70,29 @@ class Dumper:
         self._links: dict[tuple[str, str], Link | None] = {}
         self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
 
-    def dump(self, known: Iterable[HostObject], *, doomed: Container[Key] = (), strays: bool) -> HostState:
+    def dump(
+        self,
+        known: Iterable[HostObject],
+        *,
+        doomed: Container[Key] = (),
+        fresh: Container[Key] = (),
+        strays: bool,
+    ) -> HostState:
         """Return the present condition of each known object that exists (and strays, if asked).
 
         Of what is `doomed` (not wished any more) it matters only that it is there. What hangs on a link that
-        is not there, or on a doomed one, is not asked for: it cannot be there, or goes with it.
+        is not there, or on a doomed one, is not asked for: it cannot be there, or goes with it. What is `fresh`
+        is not there, sysctls and directories excepted.
         """
         state: HostState = {}
         elements: list[Element] = []
         bare: set[tuple[str, str]] = set()
         for item in known:
-            if type(item) is Element:
-                elements.append(item)
+            kind = type(item)
+            if kind in _ASSUMED and item.key in fresh:
+                continue
+            if kind is Element:
+                elements.append(item)  # type: ignore[arg-type]
                 continue
             if type(item) in (LinkAddress, Route) and (item.netns, item.ifname) in bare:  # type: ignore[union-attr]
                 continue

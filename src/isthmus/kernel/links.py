@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from isthmus.errors import KernelError, NotFound, Refused
+from isthmus.errors import IsthmusError, KernelError, NotFound, NotPermitted, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.announce import announce
 from isthmus.model.address import Mac
@@ -48,9 +48,16 @@ class LinkHands:
             self._indexes[key] = self._access.index(netns, ifname)
         return self._indexes[key]
 
+    def _bridge_index(self, name: str) -> int:
+        indexes = self._access.indexes
+        if name not in indexes:
+            indexes[name] = self._access.index(HOST, name)
+        return indexes[name]
+
     def bridge(self, step: Step, item: Bridge) -> None:
         socket = self._access.route(HOST)
         subject = f"bridge {item.name}"
+        self._access.indexes.pop(item.name, None)
         if isinstance(step, Remove):
             _do_missing_ok(self._access, HOST, [rtnl_link.delete(item.name)])
             return
@@ -93,7 +100,7 @@ class LinkHands:
             mac=item.mac,
             mtu=item.mtu,
             group=LIVE_GROUP,
-            master=self._index(HOST, item.master) if item.master else 0,
+            master=self._bridge_index(item.master) if item.master else 0,
             peer_name=item.peer_name,
             peer_mac=item.peer_mac,
             peer_netns_fd=access.fd(item.peer_netns),
@@ -106,7 +113,7 @@ class LinkHands:
             answers = access.route(HOST).ask([request, *followers])
         for answer in answers:
             if answer.errno:
-                raise _explained(answer.error(), item)
+                raise _explained(answer.error(), item.master or "")
         if item.netns == HOST:
             self._indexes[item.peer_netns, item.peer_name] = rtnl_link.decode(answers[0].payloads[0]).peer
             if item.master:
@@ -151,7 +158,7 @@ class LinkHands:
     def _mend_veth(self, before: Veth, item: Veth) -> None:
         requests = []
         if before.master != item.master:
-            master = self._index(HOST, item.master) if item.master else 0
+            master = self._bridge_index(item.master) if item.master else 0
             requests.append(rtnl_link.change(0, by_name=item.name, subject=f"link {item.name}", master=master))
         if before.mtu != item.mtu or before.mac != item.mac:
             mac = item.mac if before.mac != item.mac else None
@@ -211,7 +218,7 @@ class LinkHands:
             answers = self._access.route(netns).ask([request for request, _ in pairs])
             for answer, (_, missing_ok) in zip(answers, pairs, strict=True):
                 if answer.errno and not (missing_ok and answer.errno in _MISSING):
-                    raise answer.error()
+                    raise _explained(answer.error(), netns)
             for item in self._announcements.pop(netns, ()):
                 self._announce(item)
 
@@ -225,7 +232,7 @@ class LinkHands:
         port = self._ports.get((item.netns, item.ifname)) or self._port(item)
         if port is not None:
             bridge_name, mac = port
-            announce(self._access, bridge_name, self._index(HOST, bridge_name), item.address, mac)
+            announce(self._access, bridge_name, self._bridge_index(bridge_name), item.address, mac)
 
     def _port(self, item: LinkAddress) -> tuple[str, Mac] | None:
         """Return the bridge that a link inside a namespace leads to, and the link's MAC."""
@@ -253,11 +260,18 @@ def _far_end(name: str, alias: str | None) -> list[Request]:
     ]
 
 
-def _explained(error: Exception, item: Veth) -> Exception:
-    if isinstance(error, KernelError) and error.errno == errno.EXFULL:
+def _explained(error: KernelError | NotPermitted, place: str) -> IsthmusError:
+    """Return a refusal in words that say what to do, where we know it; `place` is a bridge or a namespace."""
+    if not isinstance(error, KernelError):
+        return error
+    if error.errno == errno.EXFULL:
         return Refused(
-            f"cannot attach to bridge {item.master}: it has 1023 ports, and a bridge holds no more",
+            f"cannot attach to bridge {place}: it has 1023 ports, and a bridge holds no more",
             hint="make a second network",
+        )
+    if error.errno == errno.EEXIST and error.operation == "add route of":
+        return Refused(
+            f"{place} has a default route already, and not by isthmus", hint="attach it with --no-default-route"
         )
     return error
 

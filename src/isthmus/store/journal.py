@@ -13,7 +13,7 @@ from isthmus.errors import StoreError
 from isthmus.model.network import Attachment
 from isthmus.model.value import Value
 from isthmus.store.edit import Edit
-from isthmus.store.schema import COLUMNS, ENCODE, KEYS, kind_of
+from isthmus.store.schema import ENCODE, KEYS, UPSERT, kind_of
 from isthmus.store.sqlite import Database
 
 TYPE_CHECKING = False
@@ -44,14 +44,13 @@ def begin(db: Database, entry: Entry, borrowed: tuple[Borrowed, ...], *, durable
     """Write an entry down, with the values that are about to be borrowed; return its id."""
     names = None if entry.namespaces is None else sorted(entry.namespaces)
     scope = marshal.dumps((entry.host, names), 2)
-    if durable:
-        db.run("PRAGMA synchronous = FULL")
+    insert = "INSERT INTO journal (verb, phase, scope, redo) VALUES (?, ?, ?, ?) RETURNING id"
+    values = (entry.verb, entry.phase, scope, entry.edit.encode())
+    db.durable(durable)
+    if not borrowed:
+        return int(db.one(insert, values)[0])
     db.run("BEGIN IMMEDIATE")
-    db.run(
-        "INSERT INTO journal (verb, phase, scope, redo) VALUES (?, ?, ?, ?)",
-        (entry.verb, entry.phase, scope, entry.edit.encode()),
-    )
-    number = int(db.one("SELECT last_insert_rowid()")[0])
+    number = int(db.one(insert, values)[0])
     for row in borrowed:
         db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
     db.run("COMMIT")
@@ -83,29 +82,30 @@ def settle(db: Database, number: int, edit: Edit, meta: dict[str, object], trash
             db.run("INSERT OR REPLACE INTO trash VALUES (?)", (what,))
         db.run("DELETE FROM journal WHERE id = ?", (number,))
         db.run("COMMIT")
+        db.durable(False)
     except BaseException:
         db.run("ROLLBACK")
         raise
 
 
 def _write(db: Database, edit: Edit, now: float) -> None:
+    touched = set()
     for kind, key in edit.drops:
         if kind == "attachments":
             rest = now + REST_S
             db.run("UPDATE leases SET attachment = NULL, rests_until = ? WHERE attachment = ?", (rest, key))
+            touched |= {row[0] for row in db.all("SELECT namespace FROM attachments WHERE id = ?", (key,))}
         elif kind == "networks":
             db.run("DELETE FROM leases WHERE network = ?", (key,))
             db.run("DELETE FROM cursors WHERE network = ?", (key,))
         db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (key,))
     for row in edit.puts:
-        kind = kind_of(row)
-        marks = ", ".join("?" * COLUMNS[kind])
-        values = ENCODE[type(row)](row)
-        # Not INSERT OR REPLACE: that would silently drop another row which has one of its unique values.
-        db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (values[0],))
-        db.run(f"INSERT INTO {kind} VALUES ({marks})", values)
+        db.run(UPSERT[kind_of(row)], ENCODE[type(row)](row))
         if isinstance(row, Attachment):
             _lease(db, row)
+            touched.add(row.namespace)
+    for namespace in touched:
+        _count(db, namespace)
 
 
 def _lease(db: Database, row: Attachment) -> None:
@@ -115,13 +115,22 @@ def _lease(db: Database, row: Attachment) -> None:
         db.run("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (row.network, address.family, address.packed))
 
 
+def _count(db: Database, namespace: str) -> None:
+    """Keep the list of namespaces on several networks, which is short, beside the attachments, which are many."""
+    several = len(db.all("SELECT 1 FROM attachments WHERE namespace = ? LIMIT 2", (namespace,))) > 1
+    if several:
+        db.run("INSERT OR IGNORE INTO multihomed VALUES (?)", (namespace,))
+    else:
+        db.run("DELETE FROM multihomed WHERE namespace = ?", (namespace,))
+
+
 def forget_host(db: Database, boot_id: str, cookie: int) -> None:
     """Forget what was bound to a kernel that is gone; networks stay, to be made again."""
     db.run("BEGIN IMMEDIATE")
     for kind in KEYS:
         if kind != "networks":
             db.run(f"DELETE FROM {kind}")
-    for kind in ("leases", "journal", "trash", "meta"):
+    for kind in ("leases", "multihomed", "journal", "trash", "meta"):
         db.run(f"DELETE FROM {kind}")
     db.set_meta("boot_id", boot_id)
     db.set_meta("cookie", cookie)

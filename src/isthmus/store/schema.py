@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     SqlRow = tuple[Any, ...]
 
-__all__ = ["APPLICATION_ID", "COLUMNS", "ENCODE", "KEYS", "SCHEMA", "VERSION", "decode_row", "kind_of"]
+__all__ = ["APPLICATION_ID", "ENCODE", "KEYS", "SCHEMA", "UPSERT", "VERSION", "decode_row", "kind_of"]
 
 APPLICATION_ID: Final = 0x69737468  # "isth"
 VERSION: Final = 1
@@ -59,6 +59,7 @@ CREATE TABLE leases (
     network TEXT, address BLOB, attachment TEXT, rests_until REAL, PRIMARY KEY (network, address)) WITHOUT ROWID;
 CREATE INDEX leases_by_attachment ON leases (attachment);
 CREATE TABLE cursors (network TEXT, family INT, address BLOB, PRIMARY KEY (network, family)) WITHOUT ROWID;
+CREATE TABLE multihomed (namespace TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE journal (id INTEGER PRIMARY KEY, verb TEXT, phase TEXT, scope BLOB, redo BLOB, deadline REAL);
 CREATE TABLE trash (what TEXT PRIMARY KEY) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
@@ -66,13 +67,13 @@ PRAGMA user_version = {VERSION};
 """
 
 COLUMNS: Final = {
-    "networks": 12,
-    "namespaces": 5,
-    "attachments": 10,
-    "publishes": 9,
-    "links": 11,
-    "commands": 3,
-    "borrowed": 3,
+    "networks": "name bridge mac subnets uplink adopted snat isolate_ports allow mtu sequence owner",
+    "namespaces": "id path cookie made owner",
+    "attachments": "id network namespace ifname host_ifname mac addresses priority sequence owner",
+    "publishes": "id namespace host host_port port protocol count network owner",
+    "links": "id a_namespace a_ifname a_mac a_addresses b_namespace b_ifname b_mac b_addresses mtu owner",
+    "commands": "namespace argv owner",
+    "borrowed": "name before gave",
 }
 KEYS: Final = {
     "networks": "name",
@@ -83,6 +84,17 @@ KEYS: Final = {
     "commands": "namespace",
     "borrowed": "name",
 }
+
+
+def _upsert(kind: str) -> str:
+    key, *others = COLUMNS[kind].split()
+    marks = ", ".join("?" * (len(others) + 1))
+    # Not INSERT OR REPLACE: that would silently drop another row which has one of its unique values.
+    values = ", ".join(f"{name} = excluded.{name}" for name in others)
+    return f"INSERT INTO {kind} VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {values}"
+
+
+UPSERT: Final = {kind: _upsert(kind) for kind in COLUMNS}
 _KINDS: Final = {row: kind for kind, row in ALL_RECORDS.items()}
 
 

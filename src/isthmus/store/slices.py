@@ -10,7 +10,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["load_slice", "multihomed_namespaces", "other_publishers", "taken_addresses"]
+__all__ = ["load_networks", "load_slice", "multihomed_namespaces", "other_publishers", "taken_addresses"]
+
+
+def load_networks(db: Database) -> Record:
+    """Load what an attach of a namespace that is not on record must know: nothing hangs on it yet."""
+    return Record.empty().replace(
+        networks=db.rows("networks"),
+        borrowed=db.rows("borrowed"),
+        made_elsewhere=bool(db.all("SELECT 1 FROM namespaces WHERE made LIMIT 1")),
+    )
 
 
 def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
@@ -33,8 +42,7 @@ def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
 
 def multihomed_namespaces(db: Database) -> set[str]:
     """Return the namespaces of ours that are on several networks."""
-    rows = db.all("SELECT namespace FROM attachments GROUP BY namespace HAVING count(*) > 1")
-    return {str(row[0]) for row in rows}
+    return {str(row[0]) for row in db.all("SELECT namespace FROM multihomed")}
 
 
 def other_publishers(db: Database, network: str, namespaces: Iterable[str]) -> list[str]:

@@ -89,6 +89,7 @@ class Database:
     def __init__(self, directory: str, *, writable: bool) -> None:
         self.path = f"{directory}/{_FILE}"
         self.writable = writable
+        self._durable = False
         fresh = self._inspect()
         try:
             self._open(fresh=fresh)
@@ -147,6 +148,12 @@ class Database:
             f"state file {self.path}: {cause}",
             hint="if it is lost: isthmus repair --rebuild sets it aside and makes it again from the kernel",
         )
+
+    def durable(self, wanted: bool) -> None:
+        """Make commits outlive a power cut, or not."""
+        if wanted != self._durable:
+            self._execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+            self._durable = wanted
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> None:
         """Execute a statement."""
