@@ -162,10 +162,9 @@ def test_ours_is_usable_and_kept_apart(far: Lab) -> None:
     assert x.probe(HOST4, 8080) == "a 192.0.2.2 80"
 
 
-@pytest.mark.xfail(reason="attach neither waits for the listening delay of an adopted bridge nor names it")
 def test_a_verb_waits_for_a_port_that_listens_first_or_says_how_long(lab: Lab) -> None:
     build(lab, stp=1)
-    drive(lab.host, CREATE + "do(create_namespace, 'a')")
+    drive(lab.host, CREATE + "\ndo(create_namespace, 'a')")
     notes = drive(lab.host, "out = list(do(attach, AttachmentWish(network='ours'), 'a').report.notes)")
     assert any("4 s" in note for note in notes) or lab.host.netns("a").pings("10.9.0.1", timeout=1)
 
@@ -198,7 +197,6 @@ def test_a_network_without_gateway_adds_no_address(far: Lab) -> None:
     assert foreign(far) == FOREIGN
 
 
-@pytest.mark.xfail(reason="the record does not know that the gateway address was there before")
 def test_an_address_that_the_bridge_had_stays_when_it_is_the_gateway(lab: Lab) -> None:
     build(lab, stp=0)
     lab.host.run("ip", "addr", "add", "10.9.0.1/24", "dev", "far0")

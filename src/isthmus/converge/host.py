@@ -22,11 +22,11 @@ from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import HostState, Sysctl
-from isthmus.model.network import Namespace, Record
+from isthmus.model.network import Borrowed, Namespace, Record
 from isthmus.model.plan import Plan, Report
 from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
-from isthmus.planner.borrowing import give_back, returned, to_borrow
+from isthmus.planner.borrowing import found_there, give_back, returned, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
@@ -53,6 +53,7 @@ class _Course(Value):
     plan: Plan
     wanted: HostState
     left: frozenset[str]
+    found: tuple[Borrowed, ...]
 
 
 class Host:
@@ -222,7 +223,8 @@ class Host:
         if not course.plan and not edit:
             self._note_uplinks(scope)
             return self._report(course.plan, old, new)
-        borrowed = {row.name: row for row in to_borrow(course.plan, old, self.facts if scope.host else Facts())}
+        rows = (*course.found, *to_borrow(course.plan, old, self.facts if scope.host else Facts()))
+        borrowed = {row.name: row for row in rows}
         phase = LEAVING if leaving else APPLYING
         entry = Entry(id=0, verb=verb, phase=phase, host=scope.host, namespaces=scope.namespaces, edit=edit)
         entry = entry.replace(id=begin(self.db, entry, tuple(borrowed.values()), durable=scope.host))
@@ -281,6 +283,8 @@ class Host:
             if ALL_FORWARDING6 in new.borrowed and not facts.strangers:
                 facts = self._facts = facts.replace(strangers=read_strangers(self.access))
             for row in new.borrowed.values():
+                if not row.name.startswith("net/"):
+                    continue
                 known.setdefault(("sysctl", row.name), Sysctl(name=row.name, value=row.gave, borrowed=True))
         loaded = (str(self._meta.get("version") or ""), str(self._meta.get("fingerprint") or ""))
         current = Dumper(self.access, loaded, self._command_of).dump(
@@ -289,10 +293,11 @@ class Host:
             fresh=wanted.keys() - before.keys() if fresh else (),
             strays=scope.is_full,
         )
+        found = found_there(before, wanted, current)
         left = give_back(current, wanted, (old, new), facts)
-        if left:
+        if ALL_FORWARDING6 in left:
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
-        return _Course(plan=diff(current, wanted), wanted=wanted, left=left)
+        return _Course(plan=diff(current, wanted), wanted=wanted, left=left, found=found)
 
     def _light_facts(self, record: Record) -> Facts:
         """Facts enough for a namespace: only a closed IPv6 network asks for one."""

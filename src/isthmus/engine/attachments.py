@@ -21,9 +21,12 @@ from isthmus.store.slices import load_networks, load_slice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from typing import Final
 
-__all__ = ["Attached", "attach", "connect", "detach", "detach_edit", "link_row"]
+__all__ = ["Attached", "attach", "connect", "detach", "detach_edit", "link_row", "settle_ports"]
+
+_PATIENCE_S: Final = 5.0  # a longer wait is told, not made
 
 
 class Attached(Value):
@@ -59,7 +62,21 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
         rows.append(publish_row(host, meant, namespace.id, future, beside=rows))
     edit = edit.plus(Edit(puts=tuple(rows)))
     report = host.change("attach", edit, scope_of(namespace.id), fresh=True, record=record)
+    if network.adopted:
+        report = report.replace(notes=(*report.notes, *settle_ports(host, [(row, network)])))
     return Attached(attachment=row, publishes=tuple(rows), report=report)
+
+
+def settle_ports(host: Host, ports: Iterable[tuple[Attachment, Network]]) -> tuple[str, ...]:
+    """Wait for ports of adopted bridges that listen before they forward; return notes on those that take long."""
+    from isthmus.kernel.settling import await_forwarding
+
+    notes = []
+    for row, network in ports:
+        left_s = await_forwarding(host.access, row.host_ifname, network.bridge, _PATIENCE_S)
+        if left_s:
+            notes.append(f"{row.namespace}: its port on {network.bridge} (STP) forwards in {left_s:.0f} s")
+    return tuple(notes)
 
 
 def _network(record: Record, name: str) -> Network:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
-from isthmus.engine.attachments import link_row
+from isthmus.engine.attachments import link_row, settle_ports
 from isthmus.engine.choose import Chooser
 from isthmus.engine.namespaces import check_new_namespace
 from isthmus.engine.networks import drop_networks
-from isthmus.engine.publishes import publish_row
+from isthmus.engine.publishes import bound_notes, publish_row
 from isthmus.engine.targets import namespace_edit
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
@@ -56,7 +56,8 @@ def plan(host: Host, declaration: Declaration) -> Report:
     """
     record = host.record()
     edit, scope = _Upping(host, declaration, record).edit()
-    return host.preview(edit, scope, record)
+    report = host.preview(edit, scope, record)
+    return report.replace(notes=(*report.notes, *bound_notes(edit.on(record))))
 
 
 def up(host: Host, declaration: Declaration, *, restart: bool = False) -> Report:
@@ -71,7 +72,12 @@ def up(host: Host, declaration: Declaration, *, restart: bool = False) -> Report
     edit, scope = _Upping(host, declaration, record).edit()
     if restart:
         _clear_ended(host, record, declaration.name)
-    return host.change("up", edit, scope, record=record)
+    report = host.change("up", edit, scope, record=record)
+    networks = edit.on(record).networks
+    fresh = [row for row in edit.puts if isinstance(row, Attachment) and row.id not in record.attachments]
+    ports = [(row, networks[row.network]) for row in fresh if networks[row.network].adopted]
+    notes = (*settle_ports(host, ports), *bound_notes(edit.on(record)))
+    return report.replace(notes=(*report.notes, *notes))
 
 
 def _clear_ended(host: Host, record: Record, name: str) -> None:

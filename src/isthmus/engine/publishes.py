@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["publish", "publish_row", "unpublish"]
+__all__ = ["bound_notes", "publish", "publish_row", "unpublish"]
 
 
 def publish(host: Host, target: str, wish: PublishWish) -> tuple[Publish, Report]:
@@ -170,6 +170,20 @@ def check_free(host: Host, row: Publish, beside: Iterable[Publish], dropped: fro
         if is_bound(row.host, port, row.protocol):
             who = holder_of(port, row.protocol)
             raise Refused(f"host port {port}/{row.protocol} is taken by {who}", users=(who,))
+
+
+def bound_notes(record: Record) -> tuple[str, ...]:
+    """Return a note for each published port that a process of the host has bound since."""
+    notes = []
+    for row in record.publishes.values():
+        targets = list(publish_targets(record, row))
+        if not targets or all(network.uplink == "routed" for network, _, _ in targets):
+            continue  # nothing is translated
+        for port in range(row.host_port, row.host_port + row.count):
+            if is_bound(row.host, port, row.protocol):
+                who = holder_of(port, row.protocol)
+                notes.append(f"host port {port}/{row.protocol} of {row.namespace} has been bound by {who} since")
+    return tuple(notes)
 
 
 def _next_free(host: Host, row: Publish, beside: Iterable[Publish], dropped: frozenset[str]) -> int:

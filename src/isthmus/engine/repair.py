@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
+from isthmus.engine.publishes import bound_notes
 from isthmus.engine.targets import clear_gone
 from isthmus.model.plan import Report
 from isthmus.planner.desired import EVERYTHING
@@ -25,4 +26,5 @@ def repair(host: Host) -> Report:
     """Bring the whole host to the record: drift, strays, what is gone. Entering `host` has mended crashes."""
     for name in clear_dead(host):
         host.notes.append(f"namespace {name} is gone: what hung on it was cleared")
-    return host.change("repair", Edit(), EVERYTHING)
+    report = host.change("repair", Edit(), EVERYTHING)
+    return report.replace(notes=(*report.notes, *bound_notes(host.record())))

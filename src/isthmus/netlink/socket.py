@@ -34,6 +34,7 @@ __all__ = ["NETLINK_NETFILTER", "NETLINK_ROUTE", "Answer", "Socket"]
 NETLINK_ROUTE: Final = 0
 NETLINK_NETFILTER: Final = 12
 _SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
 _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
@@ -70,9 +71,9 @@ class Answer:
 
 
 class Socket:
-    """A netlink socket in the network namespace of the thread that opens it."""
+    """A netlink socket in the network namespace of the thread that opens it; `groups` are those it listens to."""
 
-    def __init__(self, protocol: int) -> None:
+    def __init__(self, protocol: int, groups: Sequence[int] = ()) -> None:
         self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
         self._socket.bind((0, 0))
         self._sequence = 0
@@ -80,6 +81,8 @@ class Socket:
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         if protocol == NETLINK_ROUTE:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        for group in groups:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
         try:
             self._socket.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         except PermissionError:
@@ -92,6 +95,20 @@ class Socket:
     def close(self) -> None:
         """Close it. After an nf_tables deletion the kernel makes the last closer wait some 16 ms."""
         self._socket.close()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a message of a group and drop it; False: none came in time."""
+        if timeout_s <= 0:
+            return False
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            return False
+        except OSError as cause:
+            if cause.errno != errno.ENOBUFS:  # events were lost: look again
+                raise
+        return True
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """Send requests, few sends in all, and return an answer for each, in order; errors are not raised.

@@ -5,7 +5,7 @@ Giving back is compare-and-set: what somebody else wrote since is theirs.
 
 from __future__ import annotations
 
-from isthmus.model.host import Directory, HostState, Sysctl
+from isthmus.model.host import HOST, Directory, HostState, LinkAddress, Sysctl
 from isthmus.model.network import Borrowed, Record
 from isthmus.model.plan import Add, Change, Plan, Remove
 from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
@@ -14,21 +14,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["give_back", "returned", "to_borrow"]
+__all__ = ["found_there", "give_back", "returned", "to_borrow"]
 
 _DIRECTORY: Final = "directory"
+_ADDRESS: Final = "address"
 
 
 def give_back(current: HostState, wanted: HostState, records: tuple[Record, Record], facts: Facts) -> frozenset[str]:
     """Decide about what nobody needs any more: what was before us comes back, if the value is still ours.
 
-    Returns the names of values that are left on although we lent them, since strangers need them now.
+    Returns the names of borrowed rows whose object stays as it is: a value that strangers need now, an address
+    that was there before us.
     """
     old, new = records
     left = set()
     for key, item in list(current.items()):
         if isinstance(item, Directory) and key not in wanted and not _is_ours(item, old):
             wanted[key] = item
+        if isinstance(item, LinkAddress) and key not in wanted and _address_name(item) in old.borrowed:
+            wanted[key] = item
+            left.add(_address_name(item))
         if not isinstance(item, Sysctl) or key in wanted:
             continue
         row = old.borrowed.get(item.name) or new.borrowed.get(item.name)
@@ -40,6 +45,19 @@ def give_back(current: HostState, wanted: HostState, records: tuple[Record, Reco
         elif row is not None and item.value == row.gave:
             wanted[key] = item.replace(value=row.before)
     return frozenset(left)
+
+
+def found_there(before: HostState, wanted: HostState, current: HostState) -> tuple[Borrowed, ...]:
+    """Return the addresses on an adopted bridge that we want too and that were there before us: they stay."""
+    rows = []
+    for key, item in wanted.items():
+        if isinstance(item, LinkAddress) and item.netns == HOST and key not in before and key in current:
+            rows.append(Borrowed(name=_address_name(item), before="there", gave=_ADDRESS))
+    return tuple(rows)
+
+
+def _address_name(item: LinkAddress) -> str:
+    return f"address {item.ifname} {item.address}"
 
 
 def _is_ours(item: Directory, record: Record) -> bool:
@@ -79,6 +97,8 @@ def returned(
     for row in record.borrowed.values():
         if row.gave == _DIRECTORY:
             forget = row.name in removed
+        elif row.gave == _ADDRESS:
+            forget = row.name in left
         else:
             item = wanted.get(("sysctl", row.name))
             forget = item is None and host

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IFF_UP",
+    "RTNLGRP_LINK",
     "Link",
     "all_links",
     "by_index",
@@ -47,6 +48,7 @@ _RTM_NEWLINK: Final = 16
 _RTM_DELLINK: Final = 17
 _RTM_GETLINK: Final = 18
 
+RTNLGRP_LINK: Final = 1
 IFF_UP: Final = 0x1
 _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
