@@ -71,6 +71,10 @@ def _order(item: HostObject) -> tuple[int, str]:
 
 def diff(current: HostState, wanted: HostState) -> Plan:
     """Return the steps from `current` to `wanted`; equal states give an empty plan."""
+    table = current.get(("ruleset",))
+    if table is not None and ("ruleset",) in wanted and table != wanted[("ruleset",)]:
+        # It is loaded anew, and what its sets hold goes with it.
+        current = {key: item for key, item in current.items() if type(item) is not Element}
     gone = [item for key, item in current.items() if key not in wanted]
     gone.sort(key=_order, reverse=True)
     steps: list[Step] = [Remove(item=item) for item in gone if not _falls_with(item, current, wanted)]
