@@ -165,6 +165,7 @@ def connections(sheet: Sheet) -> None:
         assert server.stdout is not None
         server.stdout.readline()
         alone, among = [], []
+        run(program, _HOST, "8080", seconds, where="a-out")  # fills caches and the connection-tracking table
         for _ in range(rounds):
             alone.append(float(run(program, _HOST, "8080", seconds, where="a-out")))
             with host:
