@@ -57,8 +57,12 @@ def _write(item: FileObject) -> None:
     if isinstance(item, Directory):
         os.makedirs(item.path, mode=0o755, exist_ok=True)
     elif isinstance(item, HostsLine):
-        os.makedirs(os.path.dirname(item.path), mode=0o755, exist_ok=True)
-        _append(item.path, f"{item.address} {item.name}\n")
+        line = f"{item.address} {item.name}\n"
+        try:
+            _append(item.path, line)
+        except FileNotFoundError:  # the first line of all
+            os.makedirs(os.path.dirname(item.path), mode=0o755, exist_ok=True)
+            _append(item.path, line)
     elif isinstance(item, Symlink):
         _unlink(item.path)
         os.symlink(item.target, item.path)

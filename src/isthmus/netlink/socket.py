@@ -6,6 +6,7 @@ ENOBUFS hundreds of calls later, in an unrelated place. Source: netlink(7), linu
 
 from __future__ import annotations
 
+import _thread
 import errno
 from _socket import AF_NETLINK, SO_RCVBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
 from struct import Struct
@@ -48,6 +49,16 @@ _ERROR: Final = Struct("=i")
 _RECEIVE_BYTES: Final = 1 << 18
 _BUFFER_BYTES: Final = 1 << 22
 _MESSAGES_A_SEND: Final = 200
+
+
+class _Local(_thread._local):
+    """A buffer for each thread: a fresh one for each message would cost ten times the system call."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(_RECEIVE_BYTES)
+
+
+_local: Final = _Local()
 
 
 class Answer:
@@ -102,7 +113,7 @@ class Socket:
             return False
         self._socket.settimeout(timeout_s)
         try:
-            self._socket.recv(_RECEIVE_BYTES)
+            self._receive()
         except TimeoutError:
             return False
         except OSError as cause:
@@ -129,7 +140,7 @@ class Socket:
         self._socket.send(b"".join(parts))
         waiting = len(answers)
         while waiting:
-            for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, flags, sequence, payload in messages(self._receive()):
                 answer = answers.get(sequence)
                 if answer is None:
                     continue
@@ -169,7 +180,7 @@ class Socket:
         found: list[bytes] = []
         intact = True
         while True:
-            for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, flags, sequence, payload in messages(self._receive()):
                 if sequence != self._sequence:
                     continue
                 intact = intact and not flags & NLM_F_DUMP_INTR
@@ -203,7 +214,7 @@ class Socket:
         self._socket.send(b"".join(parts))
         refused: list[Answer] = []
         while True:
-            for kind, flags, sequence, payload in messages(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, flags, sequence, payload in messages(self._receive()):
                 answer = answers.get(sequence)
                 if answer is None or kind != _NLMSG_ERROR:
                     continue
@@ -212,6 +223,11 @@ class Socket:
                     refused.append(answer)
                 if sequence in (final, first):
                     return refused
+
+    def _receive(self) -> bytes:
+        buffer = _local.buffer
+        size = self._socket.recv_into(buffer)
+        return bytes(memoryview(buffer)[:size])
 
     def _framed(self, request: Request, flags: int) -> list[bytes]:
         self._sequence += 1

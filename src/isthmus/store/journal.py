@@ -105,7 +105,7 @@ def _write(db: Database, edit: Edit, now: float) -> None:
             _lease(db, row)
             touched.add(row.namespace)
     for namespace in touched:
-        _count(db, namespace)
+        _count(db, namespace, fewer=bool(edit.drops))
 
 
 def _lease(db: Database, row: Attachment) -> None:
@@ -115,12 +115,12 @@ def _lease(db: Database, row: Attachment) -> None:
         db.run("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (row.network, address.family, address.packed))
 
 
-def _count(db: Database, namespace: str) -> None:
+def _count(db: Database, namespace: str, *, fewer: bool) -> None:
     """Keep the list of namespaces on several networks, which is short, beside the attachments, which are many."""
     several = len(db.all("SELECT 1 FROM attachments WHERE namespace = ? LIMIT 2", (namespace,))) > 1
     if several:
         db.run("INSERT OR IGNORE INTO multihomed VALUES (?)", (namespace,))
-    else:
+    elif fewer:
         db.run("DELETE FROM multihomed WHERE namespace = ?", (namespace,))
 
 
