@@ -160,8 +160,10 @@ class Host:
             self._generation = now
             return
         if fingerprint(self.access) == meta.get("fingerprint"):
+            # The rules stand; a stranger may have changed what the sets hold, and isolation rests on those.
             self.db.set_meta("generation", now)
             self._generation = now
+            self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
             return
         self.notes.append("somebody changed or flushed table inet isthmus: it was loaded again")
         try:

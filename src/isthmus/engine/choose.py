@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -34,7 +35,7 @@ def _route_prefixes(host: Host, besides: str) -> dict[Prefix, str]:
     """Return the prefixes of the host's routes but default ones, and those of one link; with their links."""
     found: dict[Prefix, str] = {}
     for family in (4, 6):
-        for payload in host.access.route(HOST).dump(rtnl_route.main_routes(family)):
+        for payload in host.access.route(HOST).dump(rtnl_route.main_routes(family), absent=errno.ENOENT):
             route = rtnl_route.decode(payload)
             link = host.access.link_at(HOST, route.oifs[0]) if route.oifs else None
             name = link.name if link is not None else ""

@@ -210,7 +210,7 @@ class Dumper:
 
     def _route(self, item: Route) -> Route | None:
         socket = self._access.route(item.netns)
-        for payload in socket.dump(rtnl_route.main_routes(item.prefix.family)):
+        for payload in socket.dump(rtnl_route.main_routes(item.prefix.family), absent=errno.ENOENT):
             route = rtnl_route.decode(payload)
             if route.prefix == item.prefix and route.protocol == rtnl_route.RTPROT_ISTHMUS and route.via and route.oifs:
                 link = self._access.link_at(item.netns, route.oifs[0])

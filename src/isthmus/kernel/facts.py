@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_text
 from isthmus.kernel.sysctl import conf_links, read_sysctl
@@ -34,7 +36,9 @@ class HostFacts:
 
 
 def _default_routes(access: Access, family: int) -> list[IpRoute]:
-    found = [rtnl_route.decode(one) for one in access.route(HOST).dump(rtnl_route.main_routes(family))]
+    found = [
+        rtnl_route.decode(one) for one in access.route(HOST).dump(rtnl_route.main_routes(family), absent=errno.ENOENT)
+    ]
     return [one for one in found if one.is_default]
 
 

@@ -163,14 +163,21 @@ class Socket:
                 raise answer.error()
         return answers
 
-    def dump(self, request: Request) -> list[bytes]:
+    def dump(self, request: Request, *, absent: int = 0) -> list[bytes]:
         """Send a dump request and return the payloads; a dump that was interrupted is taken again.
+
+        A refusal with errno `absent` means that there is nothing to dump.
 
         Raises:
             KernelError: the kernel refused it.
         """
         for _ in range(16):
-            found, intact = self._dump_once(request)
+            try:
+                found, intact = self._dump_once(request)
+            except KernelError as cause:
+                if cause.errno == absent:
+                    return []
+                raise
             if intact:
                 return found
         raise KernelError(request.operation, request.subject, errno.EINTR, "the dump changed under each of 16 tries")

@@ -62,11 +62,15 @@ def _rank(item: HostObject) -> int:
 
 
 def _order(item: HostObject) -> tuple[int, str]:
-    # Sysctls in the order that they were wished in: accept_ra before forwarding, `all` before single links.
-    # Directories before what is in them.
+    """Return what steps are sorted by: rank, then place; equal ones keep the order that they were wished in.
+
+    So do sysctls (accept_ra before forwarding); directories come before what is in them.
+    """
     if isinstance(item, Directory | File | Symlink):
         return _rank(item), item.path
-    return _rank(item), item.netns if isinstance(item, LinkAddress | Route | Veth) else ""
+    if isinstance(item, LinkAddress | Route):
+        return _rank(item), item.netns
+    return _rank(item), ""
 
 
 def diff(current: HostState, wanted: HostState) -> Plan:
@@ -76,6 +80,7 @@ def diff(current: HostState, wanted: HostState) -> Plan:
         # It is loaded anew, and what its sets hold goes with it.
         current = {key: item for key, item in current.items() if type(item) is not Element}
     gone = [item for key, item in current.items() if key not in wanted]
+    gone.reverse()
     gone.sort(key=_order, reverse=True)
     steps: list[Step] = [Remove(item=item) for item in gone if not _falls_with(item, current, wanted)]
     coming: list[tuple[tuple[int, str], Step]] = []

@@ -77,7 +77,10 @@ def _payload(prefix: Prefix, via: Address, index: int) -> bytes:
 
 
 def main_routes(family: int, index: int = 0) -> Request:
-    """Ask for the routes of table main, as a dump; those out of one link where `index` is given."""
+    """Ask for the routes of table main, as a dump; those out of one link where `index` is given.
+
+    ENOENT: there is no such table yet, so no route.
+    """
     head = _MSG.pack(_BY_FAMILY[family], 0, 0, 0, 0, 0, 0, 0, 0) + attr_u32(_RTA_TABLE, _RT_TABLE_MAIN)
     return Request(_RTM_GETROUTE, 0, head + (attr_u32(_RTA_OIF, index) if index else b""), "read", "routes")
 
