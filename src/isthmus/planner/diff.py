@@ -62,15 +62,21 @@ def _rank(item: HostObject) -> int:
 
 
 def _order(item: HostObject) -> tuple[int, str]:
-    """Return what steps are sorted by: rank, then place; equal ones keep the order that they were wished in.
+    """Return what steps are sorted by: rank, then place or name, so that one change gives one plan.
 
-    So do sysctls (accept_ra before forwarding); directories come before what is in them.
+    Equal ones keep the order that they were wished in, as sysctls do (accept_ra before forwarding).
     """
-    if isinstance(item, Directory | File | Symlink):
-        return _rank(item), item.path
-    if isinstance(item, LinkAddress | Route):
-        return _rank(item), item.netns
-    return _rank(item), ""
+    match item:
+        case Directory() | File() | Symlink() | HostsLine():
+            return _rank(item), item.path  # a directory before what is in it
+        case Veth():
+            return _rank(item), f"{item.peer_netns} {item.peer_name}"
+        case LinkAddress() | Route() | Process():
+            return _rank(item), item.netns
+        case NamedNetns() | Bridge() | Element():
+            return _rank(item), item.name
+        case Sysctl() | Ruleset():
+            return _rank(item), ""
 
 
 def diff(current: HostState, wanted: HostState) -> Plan:
