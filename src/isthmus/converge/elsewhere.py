@@ -38,20 +38,22 @@ def keep_for_others(
     return desired(kept, scope, facts)
 
 
-def widened(db: Database, old: Record, edit: Edit, scope: Scope) -> tuple[Record, Scope]:
-    """Take in the namespaces on several networks whose hosts file a change concerns."""
+def widened(db: Database, old: Record, edit: Edit, scope: Scope) -> tuple[Record, Record, Scope]:
+    """Return the record before and after an edit, and its scope, with the namespaces whose hosts file it concerns.
+
+    Those are namespaces on several networks: their hosts file has the names of other members in it.
+    """
+    new = edit.on(old)
     if scope.namespaces is None:
-        return old, scope
+        return old, new, scope
     others = multihomed_namespaces(db)
-    changed = edit.on(old)
-    others |= {name for name in scope.namespaces if len(changed.attachments_of(name)) > 1}
+    others |= {name for name in scope.namespaces if len(new.attachments_of(name)) > 1}
     if not others:
-        return old, scope
+        return old, new, scope
     whole = db.record()
-    networks = {
-        row.network for one in (whole, edit.on(whole)) for name in scope.namespaces for row in one.attachments_of(name)
-    }
+    after = edit.on(whole)
+    networks = {row.network for one in (whole, after) for name in scope.namespaces for row in one.attachments_of(name)}
     beside = {
         row.namespace for row in whole.attachments.values() if row.network in networks and row.namespace in others
     }
-    return whole, Scope(host=scope.host, namespaces=scope.namespaces | beside)
+    return whole, after, Scope(host=scope.host, namespaces=scope.namespaces | beside)

@@ -22,7 +22,7 @@ from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import HostState, Sysctl
-from isthmus.model.network import Borrowed, Namespace, Record
+from isthmus.model.network import Attachment, Borrowed, Namespace, Record
 from isthmus.model.plan import Plan, Report
 from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
@@ -219,8 +219,7 @@ class Host:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
         old = self.record(scope) if record is None else record
-        old, scope = widened(self.db, old, edit, scope)
-        new = edit.on(old)
+        old, new, scope = widened(self.db, old, edit, scope)
         course = self._plan(old, new, scope, fresh=fresh)
         if not course.plan and not edit:
             self._note_uplinks(scope)
@@ -228,10 +227,10 @@ class Host:
         rows = (*course.found, *to_borrow(course.plan, old, self.facts if scope.host else Facts()))
         borrowed = {row.name: row for row in rows}
         phase = LEAVING if leaving else APPLYING
-        entry = Entry(id=0, verb=verb, phase=phase, host=scope.host, namespaces=scope.namespaces, edit=edit)
-        entry = entry.replace(id=begin(self.db, entry, tuple(borrowed.values()), durable=scope.host))
+        entry = begin(self.db, verb, phase, (scope.host, scope.namespaces), edit, tuple(borrowed.values()))
+        lent = old.replace(borrowed={**old.borrowed, **borrowed}) if borrowed else old
         try:
-            self._carry_out(entry, course, edit, old.replace(borrowed={**old.borrowed, **borrowed}))
+            self._carry_out(entry, course, edit, lent)
         except (IsthmusError, KeyboardInterrupt) as cause:
             self.access.indexes.clear()
             self._undo(entry, cause)
@@ -243,8 +242,7 @@ class Host:
     def preview(self, edit: Edit, scope: Scope, record: Record | None = None) -> Report:
         """Return what `change` would do."""
         old = self.record(scope) if record is None else record
-        old, scope = widened(self.db, old, edit, scope)
-        new = edit.on(old)
+        old, new, scope = widened(self.db, old, edit, scope)
         return self._report(self._plan(old, new, scope).plan, old, new)
 
     def _report(self, plan: Plan, old: Record, new: Record) -> Report:
@@ -342,9 +340,11 @@ class Host:
         applier.apply(course.plan)
         self._generation = applier.generation
         self.trashed = self.trashed or applier.trashed
-        edit = edit.plus(_with_cookies(edit.on(record), applier.cookies)).plus(
-            Edit(drops=returned(record, course.wanted, course.plan, host=entry.host, left=course.left))
-        )
+        if applier.cookies:
+            edit = edit.plus(_with_cookies(edit.on(record), applier.cookies))
+        if record.borrowed:
+            drops = returned(record, course.wanted, course.plan, host=entry.host, left=course.left)
+            edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
         settle(self.db, entry.id, edit, meta, _freed(record, edit), time.time())
         self._meta = {**self._meta, **meta}
@@ -382,6 +382,8 @@ def _with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
 
 def _freed(record: Record, edit: Edit) -> tuple[str, ...]:
     """Return what is to be cleared away later: the flows of addresses that the edit frees."""
-    before = {address for row in record.attachments.values() for address in row.addresses}
-    after = {address for row in edit.on(record).attachments.values() for address in row.addresses}
+    rows = [row for row in edit.puts if isinstance(row, Attachment) and row.id in record.attachments]
+    gone = {key for kind, key in edit.drops if kind == "attachments"} | {row.id for row in rows}
+    before = {address for key in gone & record.attachments.keys() for address in record.attachments[key].addresses}
+    after = {address for row in rows for address in row.addresses}
     return tuple(f"flows {address}" for address in sorted(before - after, key=str))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from isthmus.model.address import IPV4, Address
 from isthmus.model.value import Value
-from isthmus.netlink.wire import NLA_F_NESTED, Request, attr, attr_u8, attributes, nested
+from isthmus.netlink.wire import NLA_F_NESTED, Request, attr, attr_u8, attributes, decoder, nested, packed_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def _filtered(family: int, direction: int, parts: bytes, flags: int) -> Request:
     return Request(_GET, 0, payload, "read", "connection-tracking entries")
 
 
+@decoder
 def decode(payload: bytes) -> Entry:
     """Decode an entry of a dump.
 
@@ -114,9 +115,9 @@ def decode(payload: bytes) -> Entry:
         original=original,
         id=found.get(_CTA_ID, b""),
         zone=found.get(_CTA_ZONE, b""),
-        source=Address.decode(addresses[_CTA_IP_SRC[family]]),
-        replier=Address.decode(replies[_CTA_IP_SRC[family]]),
-        destination=Address.decode(addresses[_CTA_IP_DST[family]]),
+        source=Address.decode(packed_address(addresses[_CTA_IP_SRC[family]])),
+        replier=Address.decode(packed_address(replies[_CTA_IP_SRC[family]])),
+        destination=Address.decode(packed_address(addresses[_CTA_IP_DST[family]])),
         destination_port=int.from_bytes(proto.get(_CTA_PROTO_DST_PORT, b""), "big"),
     )
 

@@ -20,6 +20,7 @@ from isthmus.netlink.wire import (
     attr_string,
     attribute_list,
     attributes,
+    decoder,
     nested,
     text,
 )
@@ -101,6 +102,7 @@ def generation() -> Request:
     return Request(_GETGEN, 0, bytes(4), "read", "the nf_tables generation")
 
 
+@decoder
 def decode_generation(payload: bytes) -> int:
     """Decode the answer to `generation`."""
     return int.from_bytes(attributes(payload, 4)[_NFTA_GEN_ID], "big")
@@ -209,6 +211,7 @@ def _encode_part(kind: str, part: object, *, last: bool) -> bytes:
 _WIDTH: Final = {"ifname": 16, "inet_proto": 4, "inet_service": 4, "ipv4_addr": 4, "ipv6_addr": 16}
 
 
+@decoder
 def decode_elements(payloads: Iterable[bytes]) -> list[Element]:
     """Decode the answers to `element` or `dump_elements` of one set.
 
@@ -258,6 +261,8 @@ def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[i
     for kind in kinds:
         width = _WIDTH[kind]
         piece, last = low[offset : offset + width], high[offset : offset + width]
+        if len(piece) != width or len(last) != width:
+            raise WireError(f"a key or value of {len(low)} bytes for {' . '.join(kinds)}")
         offset += width
         if kind == "ifname":
             yield text(piece)
@@ -298,6 +303,7 @@ def foreign_forward_chains(chain_dump: Iterable[bytes]) -> Iterator[str]:
             yield f"{name} {text(found.get(_NFTA_CHAIN_NAME, b''))}"
 
 
+@decoder
 def fingerprint(chain_dump: Iterable[bytes], rule_dump: Iterable[bytes], set_dump: Iterable[bytes]) -> bytes:
     """Return what identifies the loaded rules: all that a stranger could have changed, no handle, no counter."""
     return b"".join((*_chain_prints(chain_dump), *_rule_prints(rule_dump), *sorted(_set_prints(set_dump))))

@@ -13,8 +13,11 @@ from struct import Struct, error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Final
+    from collections.abc import Callable, Iterator
+    from typing import Final, ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 __all__ = [
     "ATTR_HEADER",
@@ -38,8 +41,10 @@ __all__ = [
     "attr_u32",
     "attribute_list",
     "attributes",
+    "decoder",
     "messages",
     "nested",
+    "packed_address",
     "pick",
     "text",
 ]
@@ -171,6 +176,33 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
             raise WireError(f"message at {offset}: length {size} in {end} bytes")
         yield kind, flags, sequence, data[offset + 16 : offset + size]
         offset += (size + 3) & ~3
+
+
+def decoder(function: Callable[P, T]) -> Callable[P, T]:
+    """Let nothing but WireError leave a function that decodes, whatever the bytes are."""
+
+    def decoded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except WireError:
+            raise
+        except (error, KeyError, IndexError, ValueError, OverflowError) as cause:
+            raise WireError(f"{function.__name__}: what must be there is missing or short: {cause!r}") from cause
+
+    decoded.__doc__ = function.__doc__
+    decoded.__name__ = function.__name__
+    return decoded
+
+
+def packed_address(payload: bytes) -> bytes:
+    """Return the payload of an attribute that holds an IPv4 or IPv6 address.
+
+    Raises:
+        WireError: of another length.
+    """
+    if len(payload) not in (4, 16):
+        raise WireError(f"an address of {len(payload)} bytes")
+    return payload
 
 
 def text(payload: bytes) -> str:

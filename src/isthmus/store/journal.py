@@ -40,21 +40,28 @@ class Entry(Value):
     edit: Edit
 
 
-def begin(db: Database, entry: Entry, borrowed: tuple[Borrowed, ...], *, durable: bool) -> int:
-    """Write an entry down, with the values that are about to be borrowed; return its id."""
-    names = None if entry.namespaces is None else sorted(entry.namespaces)
-    scope = marshal.dumps((entry.host, names), 2)
+def begin(
+    db: Database,
+    verb: str,
+    phase: str,
+    scope: tuple[bool, frozenset[str] | None],
+    edit: Edit,
+    borrowed: tuple[Borrowed, ...],
+) -> Entry:
+    """Write an entry down, with the values that are about to be borrowed; what concerns the host, durably."""
+    host, namespaces = scope
+    blob = marshal.dumps((host, None if namespaces is None else sorted(namespaces)), 2)
     insert = "INSERT INTO journal (verb, phase, scope, redo) VALUES (?, ?, ?, ?) RETURNING id"
-    values = (entry.verb, entry.phase, scope, entry.edit.encode())
-    db.durable(durable)
-    if not borrowed:
-        return int(db.one(insert, values)[0])
-    db.run("BEGIN IMMEDIATE")
+    values = (verb, phase, blob, edit.encode())
+    db.durable(host)
+    if borrowed:
+        db.run("BEGIN IMMEDIATE")
     number = int(db.one(insert, values)[0])
-    for row in borrowed:
-        db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
-    db.run("COMMIT")
-    return number
+    if borrowed:
+        for row in borrowed:
+            db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
+        db.run("COMMIT")
+    return Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit)
 
 
 def entries(db: Database) -> list[Entry]:

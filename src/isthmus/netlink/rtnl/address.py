@@ -6,7 +6,17 @@ from struct import Struct
 
 from isthmus.model.address import IPV4, Address, Prefix
 from isthmus.model.value import Value
-from isthmus.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, Request, attr, attr_u8, attr_u32, attributes
+from isthmus.netlink.wire import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Request,
+    attr,
+    attr_u8,
+    attr_u32,
+    attributes,
+    decoder,
+    packed_address,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +86,7 @@ def of_link(index: int) -> Request:
     return Request(_RTM_GETADDR, 0, _INFO.pack(0, 0, 0, 0, index), "read", f"addresses of link {index}")
 
 
+@decoder
 def decode(payload: bytes) -> IpAddress:
     """Decode an RTM_NEWADDR.
 
@@ -88,7 +99,7 @@ def decode(payload: bytes) -> IpAddress:
     wide = found.get(_IFA_FLAGS)
     return IpAddress(
         index=index,
-        address=Address.decode(packed),
+        address=Address.decode(packed_address(packed)),
         length=length,
         flags=flags if wide is None else int.from_bytes(wide, "little"),
         scope=scope,

@@ -18,6 +18,7 @@ from isthmus.netlink.wire import (
     attr_string,
     attr_u8,
     attr_u32,
+    decoder,
     nested,
     pick,
     text,
@@ -264,6 +265,7 @@ def links_of(master: int) -> Request:
     return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, 0, 0, 0) + attr_u32(_IFLA_MASTER, master), "read", "ports")
 
 
+@decoder
 def decode(payload: bytes) -> Link:
     """Decode an RTM_NEWLINK.
 

@@ -6,7 +6,17 @@ from struct import Struct
 
 from isthmus.model.address import IPV4, IPV6, Address, Prefix
 from isthmus.model.value import Value
-from isthmus.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, Request, attr, attr_u32, attributes
+from isthmus.netlink.wire import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Request,
+    WireError,
+    attr,
+    attr_u32,
+    attributes,
+    decoder,
+    packed_address,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +95,7 @@ def main_routes(family: int, index: int = 0) -> Request:
     return Request(_RTM_GETROUTE, 0, head + (attr_u32(_RTA_OIF, index) if index else b""), "read", "routes")
 
 
+@decoder
 def decode(payload: bytes) -> IpRoute:
     """Decode an RTM_NEWROUTE.
 
@@ -94,12 +105,15 @@ def decode(payload: bytes) -> IpRoute:
     af, length, _, _, table, protocol, _, kind, _ = _MSG.unpack_from(payload)
     found = attributes(payload, _MSG.size)
     family = _AF[af]
-    packed = found.get(_RTA_DST, bytes(4 if family == IPV4 else 16))
+    width = 4 if family == IPV4 else 16
+    packed = found.get(_RTA_DST, bytes(width))
+    if len(packed) != width or length > 8 * width:
+        raise WireError(f"a prefix of {len(packed)} bytes and length {length} for family {family}")
     wide = found.get(_RTA_TABLE)
     gateway = found.get(_RTA_GATEWAY)
     return IpRoute(
         prefix=Prefix(family=family, number=int.from_bytes(packed, "big"), length=length),
-        via=Address.decode(gateway) if gateway else None,
+        via=Address.decode(packed_address(gateway)) if gateway else None,
         oifs=tuple(_oifs(found)),
         table=table if wide is None else int.from_bytes(wide, "little"),
         protocol=protocol,
