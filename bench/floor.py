@@ -67,8 +67,9 @@ class Floor:
                 peer_mac=peer_mac,
                 peer_netns_fd=fd,
             ),
-            rtnl_link.change(0, by_name=name, subject="", alias=f"floor {number}", no_link_local=True),
-            rtnl_link.set_port(name, hairpin=True, isolated=False),
+            rtnl_link.change(
+                0, by_name=name, subject="", alias=f"floor {number}", no_link_local=True, port=(True, False)
+            ),
             rtnl_link.change(0, by_name=name, subject="", up=True),
         )
         peer = rtnl_link.decode(answers[0].payloads[0]).peer

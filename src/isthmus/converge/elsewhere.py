@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from isthmus.model.host import HostState, Sysctl
-from isthmus.model.network import Record
+from isthmus.model.network import Network, Record
 from isthmus.planner.desired import Scope, desired
 from isthmus.planner.forwarding import Facts
 from isthmus.store.edit import Edit
-from isthmus.store.slices import load_slice, multihomed_namespaces, other_publishers
+from isthmus.store.slices import load_slice, multihomed_namespaces, perhaps_publishing, publishes_elsewhere
 from isthmus.store.sqlite import Database
 
 __all__ = ["keep_for_others", "widened"]
@@ -18,24 +18,36 @@ def keep_for_others(
 ) -> HostState:
     """Keep the bridge sysctls that publishes outside the slice still need."""
     assert scope.namespaces is not None
-    lost = [item for key, item in before.items() if isinstance(item, Sysctl) and key not in wanted]
-    names = [one.name for one in new.networks.values() if any(f"/{one.bridge}/" in item.name for item in lost)]
-    if not names:
-        return wanted
+    lost = {item.name for key, item in before.items() if isinstance(item, Sysctl) and key not in wanted}
     loopback, published = set(), set()
-    for name in names:
-        others = other_publishers(db, name, scope.namespaces)
-        if not others:
+    for network in new.networks.values():
+        mine = {name for name in lost if f"/{network.bridge}/" in name}
+        if not mine:
             continue
-        beside = load_slice(db, others)
-        seen = desired(beside, Scope(host=False, namespaces=frozenset(others)), facts)
-        bridge = new.networks[name].bridge
-        if ("sysctl", f"net/ipv4/conf/{bridge}/route_localnet") in seen:
-            loopback.add(name)
-        if any(key[0] == "sysctl" and f"/{bridge}/" in str(key[1]) for key in seen):
-            published.add(name)
+        need = _needed(db, network, scope.namespaces, facts)
+        if any(name.endswith("/route_localnet") for name in mine & need):
+            loopback.add(network.name)
+        if any(not name.endswith("/route_localnet") for name in mine & need):
+            published.add(network.name)
+    if not loopback and not published:
+        return wanted
     kept = new.replace(loopback_elsewhere=frozenset(loopback), published_elsewhere=frozenset(published))
     return desired(kept, scope, facts)
+
+
+def _needed(db: Database, network: Network, namespaces: frozenset[str], facts: Facts) -> set[str]:
+    """Return the sysctls of a network's bridge that publishes of other namespaces need."""
+    bridge = network.bridge
+    need = set()
+    if publishes_elsewhere(db, network.name, namespaces, loopback=True):
+        need.add(f"net/ipv4/conf/{bridge}/route_localnet")
+    if not network.has_exit and publishes_elsewhere(db, network.name, namespaces, loopback=False):
+        need |= {f"net/ipv4/conf/{bridge}/forwarding", f"net/ipv6/conf/{bridge}/force_forwarding"}
+    others = [] if need and network.has_exit else perhaps_publishing(db, network.name, namespaces)
+    if others:
+        seen = desired(load_slice(db, others), Scope(host=False, namespaces=frozenset(others)), facts)
+        need |= {item.name for item in seen.values() if isinstance(item, Sysctl) and f"/{bridge}/" in item.name}
+    return need
 
 
 def widened(db: Database, old: Record, edit: Edit, scope: Scope) -> tuple[Record, Record, Scope]:

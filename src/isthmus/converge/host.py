@@ -15,7 +15,7 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
 from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
-from isthmus.kernel.facts import HostFacts, default_links, read_facts, read_strangers
+from isthmus.kernel.facts import HostFacts, RouteWatch, default_links, read_facts, read_strangers
 from isthmus.kernel.files import read_text
 from isthmus.kernel.netns import RUN, boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
@@ -72,6 +72,7 @@ class Host:
         self.progress: Callable[[int, int], None] | None = None
         self._links: HostFacts | None = None
         self._facts: Facts | None = None
+        self._watch: RouteWatch | None = None
         self._lock: Lock | None = None
         self._db: Database | None = None
         self._meta: dict[str, Any] = {}
@@ -90,6 +91,8 @@ class Host:
         try:
             if self._db is None:
                 self._db = Database(self.directory, writable=self.writable)
+            elif self._watch is None:
+                self._watch = RouteWatch()  # entered again: a resident
             if self.writable:
                 self._prepare()
             else:
@@ -116,6 +119,9 @@ class Host:
             self._db.close()
             self._db = None
         self.access.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -128,8 +134,9 @@ class Host:
     def _prepare(self) -> None:
         meta = self._meta = self.db.all_meta()
         self._identify(meta)
-        for entry in entries(self.db):
-            self.recover(entry)
+        if meta["journal"] is not None:
+            for entry in entries(self.db):
+                self.recover(entry)
             meta = self._meta
         if meta.get("version") is None:
             return  # nothing of ours is loaded: there is no network
@@ -180,7 +187,7 @@ class Host:
     def links(self) -> HostFacts:
         """The links of the default routes."""
         if self._links is None:
-            self._links = default_links(self.access)
+            self._links = default_links(self.access) if self._watch is None else self._watch.read(self.access)
         return self._links
 
     @property

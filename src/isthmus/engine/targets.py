@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isthmus.converge import Host
 from isthmus.errors import InvalidInput, NotFound
-from isthmus.kernel.netns_locate import locate
+from isthmus.kernel.netns_locate import locate, locate_open
 from isthmus.model.network import Namespace, Record
 from isthmus.planner.desired import Scope
 from isthmus.store.edit import Edit
@@ -36,14 +36,15 @@ def locate_target(host: Host, target: str) -> tuple[Namespace, bool]:
     path = target
     if len(target) == _ID_LENGTH or target.startswith("netns-"):
         path = _recorded_path(host, target) or target
-    located = locate(path)
+    located, fd = locate_open(path)
     rows = host.db.rows("namespaces", "id = ? OR cookie = ?", (located.id, located.cookie))
-    for row in rows.values():
-        if row.cookie == located.cookie:
-            return row, True
-    if rows:
+    found = next((row for row in rows.values() if row.cookie == located.cookie), None)
+    if found is None and rows:
         clear_gone(host, located.id)
-    return Namespace(id=located.id, path=located.path, cookie=located.cookie), False
+    row = found or Namespace(id=located.id, path=located.path, cookie=located.cookie)
+    host.access.know([row])
+    host.access.adopt(row.id, fd)
+    return row, found is not None
 
 
 def _recorded_path(host: Host, target: str) -> str | None:

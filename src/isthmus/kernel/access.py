@@ -48,6 +48,11 @@ class Access:
                 self.forget(namespace.id)
             self._known[namespace.id] = namespace
 
+    def adopt(self, netns: str, fd: int) -> None:
+        """Take over an open descriptor of a namespace whose cookie was just read."""
+        self.forget(netns)
+        self._fds[netns] = fd
+
     def forget(self, netns: str) -> None:
         """Close what is open on a namespace: it was removed, or is about to be made anew."""
         held = self._routes.pop(netns, None)
@@ -127,7 +132,7 @@ class Access:
                 held = Socket(NETLINK_ROUTE)
             else:
                 with Inside(self.fd(netns)):
-                    held = Socket(NETLINK_ROUTE)
+                    held = Socket(NETLINK_ROUTE, small=True)
             self._routes[netns] = held
         return held
 

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 __all__ = ["Dumper"]
 
 _ASSUMED: Final = frozenset({Veth, LinkAddress, Route, HostsLine, Element})
+# Whose removal is content when they are gone already, at no cost.
+_TOLERANT: Final = frozenset({HostsLine, Element})
 
 
 class Dumper:
@@ -80,9 +82,9 @@ class Dumper:
     ) -> HostState:
         """Return the present condition of each known object that exists (and strays, if asked).
 
-        Of what is `doomed` (not wished any more) it matters only that it is there. What hangs on a link that
-        is not there, or on a doomed one, is not asked for: it cannot be there, or goes with it. What is `fresh`
-        is not there, sysctls and directories excepted.
+        Of what is `doomed` (not wished any more) it matters only that it is there, and of some not even that.
+        What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or goes
+        with it. What is `fresh` is not there, sysctls and directories excepted.
         """
         state: HostState = {}
         elements: list[Element] = []
@@ -90,6 +92,9 @@ class Dumper:
         for item in known:
             kind = type(item)
             if kind in _ASSUMED and item.key in fresh:
+                continue
+            if kind in _TOLERANT and item.key in doomed:
+                state[item.key] = item
                 continue
             if kind is Element:
                 elements.append(item)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP
 from isthmus.netlink import nft
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.rtnl import route as rtnl_route
+from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from isthmus.netlink.rtnl.route import IpRoute
 
-__all__ = ["HostFacts", "default_links", "read_facts", "read_strangers"]
+__all__ = ["HostFacts", "RouteWatch", "default_links", "read_facts", "read_strangers"]
 
 
 class HostFacts:
@@ -33,6 +34,25 @@ class HostFacts:
     def text(self) -> str:
         """One line that differs when they do."""
         return " ".join((*self.uplinks4, "/", *self.uplinks6, "/", *sorted(self.learned6)))
+
+
+class RouteWatch:
+    """Tells a resident whether a route of the host has changed since it last read them."""
+
+    def __init__(self) -> None:
+        groups = (rtnl_route.RTNLGRP_IPV4_ROUTE, rtnl_route.RTNLGRP_IPV6_ROUTE)
+        self._socket = Socket(NETLINK_ROUTE, groups=groups, small=True)
+        self.links: HostFacts | None = None
+
+    def read(self, access: Access) -> HostFacts:
+        """Return the links of the default routes, from memory while no route changes."""
+        if not self._socket.is_quiet() or self.links is None:
+            self.links = default_links(access)
+        return self.links
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
 
 
 def _default_routes(access: Access, family: int) -> list[IpRoute]:

@@ -245,11 +245,11 @@ class LinkHands:
 
 
 def _near_end(item: Veth) -> list[Request]:
-    subject = f"link {item.name}"
+    subject, name = f"link {item.name}", item.name
+    port = (item.hairpin, item.isolated) if item.master else None
     return [
-        rtnl_link.change(0, by_name=item.name, subject=subject, alias=item.alias, no_link_local=True),
-        *([rtnl_link.set_port(item.name, hairpin=item.hairpin, isolated=item.isolated)] if item.master else []),
-        rtnl_link.change(0, by_name=item.name, subject=subject, operation="set up", up=True),
+        rtnl_link.change(0, by_name=name, subject=subject, alias=item.alias, no_link_local=True, port=port),
+        rtnl_link.change(0, by_name=name, subject=subject, operation="set up", up=True),
     ]
 
 

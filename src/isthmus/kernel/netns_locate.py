@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Located", "candidates", "cookie_alive", "find", "locate"]
+__all__ = ["Located", "candidates", "cookie_alive", "find", "locate", "locate_open"]
 
 
 class Located(Value):
@@ -28,7 +28,14 @@ class Located(Value):
 
 
 def locate(target: str) -> Located:
-    """Find a namespace by its name under /run/netns, an absolute path, or a pid in digits.
+    """Find a namespace, as `locate_open` does, and keep nothing open."""
+    located, fd = locate_open(target)
+    os.close(fd)
+    return located
+
+
+def locate_open(target: str) -> tuple[Located, int]:
+    """Find a namespace by its name under /run/netns, an absolute path, or a pid; return it, and it open.
 
     A name goes before a pid of the same digits (as for `ip link set netns`). A path or pid whose
     namespace also has a name is known by that name.
@@ -50,12 +57,13 @@ def locate(target: str) -> Located:
             raise Refused(f"{target} is the host's own namespace")
         status = os.fstat(fd)
         number = cookie(fd)
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
     name = os.path.basename(path) if os.path.dirname(path) == RUN else _name_of(status)
     if name:
-        return Located(id=name, path=f"{RUN}/{name}", cookie=number)
-    return Located(id=f"netns-{number}", path=path, cookie=number)
+        return Located(id=name, path=f"{RUN}/{name}", cookie=number), fd
+    return Located(id=f"netns-{number}", path=path, cookie=number), fd
 
 
 def _path(target: str) -> str:

@@ -19,9 +19,13 @@ class Add(Value):
 
 
 class Remove(Value):
-    """Take an object away; that it is missing already is success."""
+    """Take an object away; that it is missing already is success.
+
+    `falling` are the objects that go with it by themselves: what hangs on a link, on a table.
+    """
 
     item: HostObject
+    falling: tuple[HostObject, ...] = ()
 
     @property
     def undo(self) -> Step:
@@ -49,7 +53,12 @@ class Plan(Value):
 
     def undo(self) -> Plan:
         """Return the steps that lead back, in reverse."""
-        return Plan(steps=tuple(step.undo for step in reversed(self.steps)))
+        steps: list[Step] = []
+        for step in reversed(self.steps):
+            steps.append(step.undo)
+            if isinstance(step, Remove):
+                steps += [Add(item=item) for item in step.falling]
+        return Plan(steps=tuple(steps))
 
     def __bool__(self) -> bool:
         return bool(self.steps)

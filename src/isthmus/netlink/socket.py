@@ -82,9 +82,13 @@ class Answer:
 
 
 class Socket:
-    """A netlink socket in the network namespace of the thread that opens it; `groups` are those it listens to."""
+    """A netlink socket in the network namespace of the thread that opens it.
 
-    def __init__(self, protocol: int, groups: Sequence[int] = ()) -> None:
+    `groups` are those it listens to; a `small` one keeps the kernel's default buffer (208 KiB), enough for the few
+    answers from a namespace.
+    """
+
+    def __init__(self, protocol: int, groups: Sequence[int] = (), *, small: bool = False) -> None:
         self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
         self._socket.bind((0, 0))
         self._sequence = 0
@@ -94,6 +98,8 @@ class Socket:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         for group in groups:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        if small:
+            return
         try:
             self._socket.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         except PermissionError:
@@ -120,6 +126,21 @@ class Socket:
             if cause.errno != errno.ENOBUFS:  # events were lost: look again
                 raise
         return True
+
+    def is_quiet(self) -> bool:
+        """Whether no message of a group has come since the last call; those that have are dropped."""
+        quiet = True
+        self._socket.setblocking(False)
+        try:
+            while True:
+                self._receive()
+                quiet = False
+        except BlockingIOError:
+            return quiet
+        except OSError as cause:
+            if cause.errno != errno.ENOBUFS:  # so many that some were lost
+                raise
+            return False
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """Send requests, few sends in all, and return an answer for each, in order; errors are not raised.

@@ -16,6 +16,7 @@ from isthmus.model.host import (
     HostObject,
     HostsLine,
     HostState,
+    Key,
     LinkAddress,
     NamedNetns,
     Process,
@@ -88,7 +89,14 @@ def diff(current: HostState, wanted: HostState) -> Plan:
     gone = [item for key, item in current.items() if key not in wanted]
     gone.reverse()
     gone.sort(key=_order, reverse=True)
-    steps: list[Step] = [Remove(item=item) for item in gone if not _falls_with(item, current, wanted)]
+    falling: dict[Key, list[HostObject]] = {}
+    for item in reversed(gone):
+        if cause := _falls_with(item, current, wanted):
+            falling.setdefault(cause, []).append(item)
+    with_others = {id(item) for items in falling.values() for item in items}
+    steps: list[Step] = [
+        Remove(item=item, falling=tuple(falling.get(item.key, ()))) for item in gone if id(item) not in with_others
+    ]
     coming: list[tuple[tuple[int, str], Step]] = []
     for key, item in wanted.items():
         found = current.get(key)
@@ -101,11 +109,11 @@ def diff(current: HostState, wanted: HostState) -> Plan:
     return Plan(steps=tuple(steps))
 
 
-def _falls_with(item: HostObject, current: HostState, wanted: HostState) -> bool:
-    """Whether an object goes by itself with another that is taken away: what hangs on a link, on a table."""
-    if type(item) is Element:
-        return ("ruleset",) in current and ("ruleset",) not in wanted and item.name not in PORT_SETS
-    if isinstance(item, LinkAddress) and item.netns == HOST:
-        bridge = ("bridge", item.ifname)
-        return bridge in current and bridge not in wanted
-    return False
+def _falls_with(item: HostObject, current: HostState, wanted: HostState) -> Key | None:
+    """Return the key of what is taken away and takes an object with it: its link, its table."""
+    cause: Key | None = None
+    if type(item) is Element and item.name not in PORT_SETS:
+        cause = ("ruleset",)
+    elif isinstance(item, LinkAddress) and item.netns == HOST:
+        cause = ("bridge", item.ifname)
+    return cause if cause in current and cause not in wanted else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 
 from isthmus.errors import StoreError
+from isthmus.model.address import Address
 from isthmus.model.network import Attachment
 from isthmus.model.value import Value
 from isthmus.store.edit import Edit
@@ -99,24 +100,39 @@ def _write(db: Database, edit: Edit, now: float) -> None:
     touched = set()
     for kind, key in edit.drops:
         if kind == "attachments":
-            rest = now + REST_S
-            db.run("UPDATE leases SET attachment = NULL, rests_until = ? WHERE attachment = ?", (rest, key))
-            touched |= {row[0] for row in db.all("SELECT namespace FROM attachments WHERE id = ?", (key,))}
+            touched |= _release(db, key, now + REST_S)
         elif kind == "networks":
             db.run("DELETE FROM leases WHERE network = ?", (key,))
             db.run("DELETE FROM cursors WHERE network = ?", (key,))
         db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (key,))
     for row in edit.puts:
-        db.run(UPSERT[kind_of(row)], ENCODE[type(row)](row))
         if isinstance(row, Attachment):
-            _lease(db, row)
+            _lease(db, row, now + REST_S)
             touched.add(row.namespace)
+        db.run(UPSERT[kind_of(row)], ENCODE[type(row)](row))
     for namespace in touched:
         _count(db, namespace, fewer=bool(edit.drops))
 
 
-def _lease(db: Database, row: Attachment) -> None:
-    db.run("DELETE FROM leases WHERE attachment = ?", (row.id,))
+def _release(db: Database, key: str, rests_until: float) -> set[str]:
+    """Let the addresses of an attachment rest; return the namespace that it is of."""
+    touched = set()
+    for network, namespace, addresses in db.all(
+        "SELECT network, namespace, addresses FROM attachments WHERE id = ?", (key,)
+    ):
+        for text in addresses.split():
+            values = (rests_until, network, Address.parse(text).packed, key)
+            db.run(
+                "UPDATE leases SET attachment = NULL, rests_until = ?"
+                " WHERE network = ? AND address = ? AND attachment = ?",
+                values,
+            )
+        touched.add(namespace)
+    return touched
+
+
+def _lease(db: Database, row: Attachment, rests_until: float) -> None:
+    _release(db, row.id, rests_until)
     for address in row.addresses:
         db.run("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, NULL)", (row.network, address.packed, row.id))
         db.run("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (row.network, address.family, address.packed))

@@ -41,7 +41,7 @@ CREATE TABLE networks (
 CREATE TABLE namespaces (id TEXT PRIMARY KEY, path TEXT, cookie INT, made INT, owner TEXT) WITHOUT ROWID;
 CREATE INDEX namespaces_by_cookie ON namespaces (cookie);
 CREATE TABLE attachments (
-    id TEXT PRIMARY KEY, network TEXT, namespace TEXT, ifname TEXT, host_ifname TEXT UNIQUE, mac TEXT UNIQUE,
+    id TEXT PRIMARY KEY, network TEXT, namespace TEXT, ifname TEXT, host_ifname TEXT, mac TEXT UNIQUE,
     addresses TEXT, priority INT, sequence INT, owner TEXT, UNIQUE (namespace, ifname)) WITHOUT ROWID;
 CREATE INDEX attachments_by_network ON attachments (network, namespace);
 CREATE TABLE publishes (
@@ -57,7 +57,6 @@ CREATE TABLE commands (namespace TEXT PRIMARY KEY, argv TEXT, owner TEXT) WITHOU
 CREATE TABLE borrowed (name TEXT PRIMARY KEY, before TEXT, gave TEXT) WITHOUT ROWID;
 CREATE TABLE leases (
     network TEXT, address BLOB, attachment TEXT, rests_until REAL, PRIMARY KEY (network, address)) WITHOUT ROWID;
-CREATE INDEX leases_by_attachment ON leases (attachment);
 CREATE TABLE cursors (network TEXT, family INT, address BLOB, PRIMARY KEY (network, family)) WITHOUT ROWID;
 CREATE TABLE multihomed (namespace TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE journal (id INTEGER PRIMARY KEY, verb TEXT, phase TEXT, scope BLOB, redo BLOB, deadline REAL);

@@ -9,8 +9,16 @@ from isthmus.store.sqlite import Database
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Final
 
-__all__ = ["load_networks", "load_slice", "multihomed_namespaces", "other_publishers", "taken_addresses"]
+__all__ = [
+    "load_networks",
+    "load_slice",
+    "multihomed_namespaces",
+    "perhaps_publishing",
+    "publishes_elsewhere",
+    "taken_addresses",
+]
 
 
 def load_networks(db: Database) -> Record:
@@ -45,22 +53,27 @@ def multihomed_namespaces(db: Database) -> set[str]:
     return {str(row[0]) for row in db.all("SELECT namespace FROM multihomed")}
 
 
-def other_publishers(db: Database, network: str, namespaces: Iterable[str]) -> list[str]:
-    """Return namespaces outside the given ones that have a publish and a port on the network.
+_PUBLISHERS: Final = (
+    " FROM attachments a CROSS JOIN publishes p ON p.namespace = a.namespace"
+    " WHERE a.network = ? AND a.namespace NOT IN ({marks})"
+    " AND (p.network = a.network OR (p.network IS NULL AND a.namespace {} multihomed))"
+)
 
-    Where one of them has that network alone it is enough: the list is that one.
-    """
+
+def publishes_elsewhere(db: Database, network: str, namespaces: Iterable[str], *, loopback: bool) -> bool:
+    """Whether a namespace outside the given ones surely publishes through a network (at 127.0.0.1 too)."""
     outside = sorted(namespaces)
-    marks = ", ".join("?" * len(outside))
-    query = (
-        "SELECT p.namespace, (SELECT count(*) FROM attachments b WHERE b.namespace = p.namespace) AS width"
-        " FROM attachments a CROSS JOIN publishes p ON p.namespace = a.namespace"
-        f" WHERE a.network = ? AND a.namespace NOT IN ({marks})"
-    )
-    single = db.all(f"SELECT namespace FROM ({query}) WHERE width = 1 LIMIT 1", (network, *outside))
-    if single:
-        return [str(single[0][0])]
-    return [str(row[0]) for row in db.all(f"SELECT DISTINCT namespace FROM ({query})", (network, *outside))]
+    query = _PUBLISHERS.format("NOT IN", marks=", ".join("?" * len(outside)))
+    if loopback:
+        query += " AND (p.host IS NULL OR p.host LIKE '127.%')"
+    return bool(db.all(f"SELECT 1{query} LIMIT 1", (network, *outside)))
+
+
+def perhaps_publishing(db: Database, network: str, namespaces: Iterable[str]) -> list[str]:
+    """Return namespaces on several networks that may publish through this one: their default route decides."""
+    outside = sorted(namespaces)
+    query = _PUBLISHERS.format("IN", marks=", ".join("?" * len(outside)))
+    return [str(row[0]) for row in db.all(f"SELECT DISTINCT a.namespace{query}", (network, *outside))]
 
 
 def taken_addresses(db: Database, network: str, prefix: Prefix, low: int, high: int, now: float) -> frozenset[int]:

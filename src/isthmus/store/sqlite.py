@@ -186,8 +186,8 @@ class Database:
         return found
 
     def all_meta(self) -> dict[str, Any]:
-        """Return all stored facts about the host."""
-        return dict(self.all("SELECT key, value FROM meta"))
+        """Return all stored facts about the host; `journal` is there when an entry is not settled."""
+        return dict(self.all("SELECT key, value FROM meta UNION ALL SELECT 'journal', max(id) FROM journal"))
 
     def meta(self, key: str) -> Any:
         """Return a stored fact about the host, or None."""

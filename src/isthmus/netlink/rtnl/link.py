@@ -42,7 +42,6 @@ __all__ = [
     "delete",
     "delete_group",
     "links_of",
-    "set_port",
 ]
 
 _RTM_NEWLINK: Final = 16
@@ -188,8 +187,9 @@ def change(
     mtu: int | None = None,
     mac: Mac | None = None,
     no_link_local: bool | None = None,
+    port: tuple[bool, bool] | None = None,
 ) -> Request:
-    """Change a link by ifindex, or by name where `index` is 0.
+    """Change a link by ifindex, or by name where `index` is 0; `port` is (hairpin, isolated) of a bridge port.
 
     IFLA_INET6_ADDR_GEN_MODE must come in an earlier message than IFF_UP: in one message the flags are
     applied first, and the link-local address is there (seen on Linux 6.18).
@@ -211,25 +211,13 @@ def change(
     if no_link_local is not None:
         mode = attr_u8(_IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE if no_link_local else 0)
         parts.append(nested(_IFLA_AF_SPEC, nested(_AF_INET6, mode)))
-    return Request(_RTM_NEWLINK, 0, b"".join(parts), operation, subject)
-
-
-def set_port(name: str, *, hairpin: bool, isolated: bool) -> Request:
-    """Set the flags of a bridge port, by its link's name."""
-    payload = (
-        _INFO.pack(0, 0, 0, 0, 0)
-        + attr_string(_IFLA_IFNAME, name)
-        + nested(
-            _IFLA_LINKINFO,
-            attr_string(_IFLA_INFO_SLAVE_KIND, "bridge"),
-            nested(
-                _IFLA_INFO_SLAVE_DATA,
-                attr_u8(_IFLA_BRPORT_MODE, hairpin),
-                attr_u8(_IFLA_BRPORT_ISOLATED, isolated),
-            ),
+    if port is not None:
+        hairpin, isolated = port
+        flags_of_port = nested(
+            _IFLA_INFO_SLAVE_DATA, attr_u8(_IFLA_BRPORT_MODE, hairpin), attr_u8(_IFLA_BRPORT_ISOLATED, isolated)
         )
-    )
-    return Request(_RTM_NEWLINK, 0, payload, "set port flags of", f"link {name}")
+        parts.append(nested(_IFLA_LINKINFO, attr_string(_IFLA_INFO_SLAVE_KIND, "bridge"), flags_of_port))
+    return Request(_RTM_NEWLINK, 0, b"".join(parts), operation, subject)
 
 
 def delete(name: str) -> Request:

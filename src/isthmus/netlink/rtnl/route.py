@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["RTPROT_ISTHMUS", "IpRoute", "add", "decode", "delete", "main_routes"]
+__all__ = [
+    "RTNLGRP_IPV4_ROUTE",
+    "RTNLGRP_IPV6_ROUTE",
+    "RTPROT_ISTHMUS",
+    "IpRoute",
+    "add",
+    "decode",
+    "delete",
+    "main_routes",
+]
 
 _RTM_NEWROUTE: Final = 24
 _RTM_DELROUTE: Final = 25
@@ -39,6 +48,8 @@ _RTN_UNICAST: Final = 1
 _RTPROT_RA: Final = 9
 _RT_SCOPE_UNIVERSE: Final = 0
 
+RTNLGRP_IPV4_ROUTE: Final = 7
+RTNLGRP_IPV6_ROUTE: Final = 11
 # A protocol number that nobody else has (iproute2's rt_protos and the kernel's list end below): "i".
 RTPROT_ISTHMUS: Final = 0x69
 _MSG: Final = Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
