@@ -11,14 +11,23 @@ from __future__ import annotations
 
 from isthmus.converge import Host
 from isthmus.engine.attachments import Attached, attach, connect, detach
-from isthmus.engine.declarations import declarations, down, plan, up
-from isthmus.engine.namespaces import create_namespace, execute, remove_namespace
 from isthmus.engine.networks import create_network, remove_network
 from isthmus.engine.publishes import publish, unpublish
-from isthmus.engine.reaper import leave_to_child, reap
-from isthmus.engine.rebuild import rebuild, set_state_aside
-from isthmus.engine.repair import repair
-from isthmus.engine.script import commands
+from isthmus.engine.seldom import (
+    commands,
+    create_namespace,
+    declarations,
+    down,
+    execute,
+    leave_to_child,
+    plan,
+    reap,
+    rebuild,
+    remove_namespace,
+    repair,
+    set_state_aside,
+    up,
+)
 
 __all__ = [
     "Attached",

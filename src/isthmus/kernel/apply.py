@@ -13,7 +13,6 @@ from isthmus.kernel import netns as kernel_netns
 from isthmus.kernel.access import Access
 from isthmus.kernel.commands import Commands
 from isthmus.kernel.files import drop_file, write_file
-from isthmus.kernel.flows import forget_published
 from isthmus.kernel.links import LinkHands
 from isthmus.kernel.ruleset import fingerprint, generation, load_ruleset, unload_ruleset
 from isthmus.kernel.sysctl import write_sysctl
@@ -33,6 +32,7 @@ from isthmus.model.host import (
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
+from isthmus.model.ruleset import PROTOCOLS
 from isthmus.netlink import nft
 
 TYPE_CHECKING = False
@@ -45,6 +45,7 @@ __all__ = ["Applier"]
 
 _MISSING: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
 _ERESTART: Final = 85
+_TCP: Final = PROTOCOLS["tcp"]
 
 
 class Applier:
@@ -141,7 +142,7 @@ class Applier:
             refused = self._access.nft.batch(nft.batch_begin(expected), requests, nft.batch_end())
             if not refused:
                 self.generation = expected + 1
-                forget_published(self._access, steps)
+                self._forget_flows(steps)
                 return
             self.generation = None
             if refused[0].errno == errno.ENOENT and gone:
@@ -149,6 +150,13 @@ class Applier:
             elif refused[0].errno != _ERESTART:
                 raise refused[0].error()
         raise refused[0].error()
+
+    def _forget_flows(self, steps: Sequence[Step]) -> None:
+        """Let udp and sctp flows follow at once; TCP, the common case, needs nothing and loads nothing."""
+        if any(isinstance(step.item, Element) and _is_datagram(step.item) for step in steps):
+            from isthmus.kernel.flows import forget_published
+
+            forget_published(self._access, steps)
 
     def _present(self, elements: Sequence[Element]) -> list[Element]:
         if fingerprint(self._access) is None:
@@ -177,6 +185,12 @@ class Applier:
         else:
             self.cookies[item.name] = cookie = kernel_netns.make(item.name)
             self._access.made(item.name, cookie)
+
+
+def _is_datagram(item: Element) -> bool:
+    if item.name in ("anyport4", "anyport6"):
+        return item.parts[0] != _TCP
+    return item.name in ("port4", "port6") and item.parts[1] != _TCP
 
 
 def _split(steps: Sequence[Step]) -> tuple[list[Element], list[Element]]:

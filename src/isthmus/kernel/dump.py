@@ -83,12 +83,13 @@ class Dumper:
         """Return the present condition of each known object that exists (and strays, if asked).
 
         Of what is `doomed` (not wished any more) it matters only that it is there, and of some not even that.
-        What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or goes
-        with it. What is `fresh` is not there, sysctls and directories excepted.
+        What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or is
+        taken to be there and goes with it. What is `fresh` is not there, sysctls and directories excepted.
         """
         state: HostState = {}
         elements: list[Element] = []
         bare: set[tuple[str, str]] = set()
+        falling: set[tuple[str, str]] = set()
         for item in known:
             kind = type(item)
             if kind in _ASSUMED and item.key in fresh:
@@ -100,11 +101,16 @@ class Dumper:
                 elements.append(item)  # type: ignore[arg-type]
                 continue
             if type(item) in (LinkAddress, Route) and (item.netns, item.ifname) in bare:  # type: ignore[union-attr]
+                if item.key in doomed and (item.netns, item.ifname) in falling:  # type: ignore[union-attr]
+                    state[item.key] = item
                 continue
             if type(item) is Veth:
                 found: HostObject | None = self._doomed_veth(item) if item.key in doomed else self._read(item)
                 if found is None or item.key in doomed:
-                    bare |= {(item.netns, item.name), (item.peer_netns, item.peer_name)}
+                    ends = {(item.netns, item.name), (item.peer_netns, item.peer_name)}
+                    bare |= ends
+                    if found is not None:
+                        falling |= ends
             else:
                 found = self._read(item)
             if found is not None:

@@ -87,33 +87,67 @@ def diff(current: HostState, wanted: HostState) -> Plan:
         # It is loaded anew, and what its sets hold goes with it.
         current = {key: item for key, item in current.items() if type(item) is not Element}
     gone = [item for key, item in current.items() if key not in wanted]
-    gone.reverse()
-    gone.sort(key=_order, reverse=True)
-    falling: dict[Key, list[HostObject]] = {}
-    for item in reversed(gone):
-        if cause := _falls_with(item, current, wanted):
-            falling.setdefault(cause, []).append(item)
-    with_others = {id(item) for items in falling.values() for item in items}
-    steps: list[Step] = [
-        Remove(item=item, falling=tuple(falling.get(item.key, ()))) for item in gone if id(item) not in with_others
-    ]
+    links = _links_of(gone)
+    bridges = {item.name for item in gone if type(item) is Bridge}
     coming: list[tuple[tuple[int, str], Step]] = []
     for key, item in wanted.items():
         found = current.get(key)
+        if found is not None and found != item and type(found) is Route and (found.netns, found.ifname) in links:
+            # Its link goes, and the kernel takes no order for what hangs on a link that is no more.
+            gone.append(found)
+            found = None
+        elif found is not None and found != item and type(found) is Sysctl and _bridge_of(found) in bridges:
+            gone.append(found)
+            continue
         if found is None:
             coming.append((_order(item), Add(item=item)))
         elif found != item:
             coming.append((_order(item), Change(before=found, item=item)))
     coming.sort(key=lambda pair: pair[0])
-    steps += [step for _, step in coming]
-    return Plan(steps=tuple(steps))
+    return Plan(steps=(*_removals(gone, links, current, wanted), *(step for _, step in coming)))
 
 
-def _falls_with(item: HostObject, current: HostState, wanted: HostState) -> Key | None:
+def _bridge_of(item: Sysctl) -> str:
+    """Return which link a sysctl is of: net/FAMILY/conf/LINK/NAME."""
+    return item.name.split("/")[3] if item.name.count("/") == 4 else ""
+
+
+def _links_of(gone: list[HostObject]) -> dict[tuple[str, str], Key]:
+    """Return the ends of the pairs that go, with the key of their pair."""
+    links: dict[tuple[str, str], Key] = {}
+    for item in gone:
+        if type(item) is Veth:
+            links[item.netns, item.name] = links[item.peer_netns, item.peer_name] = item.key
+    return links
+
+
+def _removals(
+    gone: list[HostObject], links: dict[tuple[str, str], Key], current: HostState, wanted: HostState
+) -> list[Step]:
+    falling: dict[Key, list[HostObject]] = {}
+    own = []
+    for item in gone:
+        cause = _falls_with(item, links, current, wanted)
+        if cause is None:
+            own.append(item)
+        else:
+            falling.setdefault(cause, []).append(item)
+    own.reverse()
+    own.sort(key=_order, reverse=True)
+    return [Remove(item=item, falling=tuple(sorted(falling.get(item.key, ()), key=_order))) for item in own]
+
+
+def _falls_with(
+    item: HostObject, links: dict[tuple[str, str], Key], current: HostState, wanted: HostState
+) -> Key | None:
     """Return the key of what is taken away and takes an object with it: its link, its table."""
     cause: Key | None = None
     if type(item) is Element and item.name not in PORT_SETS:
         cause = ("ruleset",)
     elif isinstance(item, LinkAddress) and item.netns == HOST:
         cause = ("bridge", item.ifname)
+    elif type(item) is Sysctl:
+        cause = ("bridge", _bridge_of(item))
+    elif (type(item) is LinkAddress or type(item) is Route) and item.key not in wanted:
+        return links.get((item.netns, item.ifname))
     return cause if cause in current and cause not in wanted else None

@@ -158,10 +158,10 @@ class _Writer:
         if item.master:
             flags = ("hairpin", _on(item.hairpin), "isolated", _on(item.isolated))
             yield self._in(item.netns, "bridge", "link", "set", "dev", item.name, *flags)
-        yield self._in(item.netns, "ip", "link", "set", "dev", item.name, "up")
+        yield self._in(item.netns, "ip", "link", "set", "dev", item.name, _up(item.up))
         alias = ("alias", item.alias) if item.netns != HOST else ()
         yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, *alias, "addrgenmode", "none")
-        yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, "up")
+        yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, _up(item.up))
 
     def _cut(self, step: Change) -> bool:
         return isinstance(step.before, Veth) and not step.before.peer_name
@@ -214,6 +214,10 @@ class _Writer:
             yield self._in(old.netns, "ip", *_route_words("delete", old))
         if not isinstance(step, Remove):
             yield self._in(item.netns, "ip", *_route_words("add", item))
+
+
+def _up(flag: bool) -> str:
+    return "up" if flag else "down"
 
 
 def _on(flag: bool) -> str:
@@ -275,7 +279,7 @@ def _bridge(step: Step, item: Bridge) -> list[str]:
     else:
         words += ["address", item.mac]
     lines.append(_command(*words, "alias", item.alias, "addrgenmode", "none"))
-    lines.append(_command("ip", "link", "set", "dev", item.name, "up"))
+    lines.append(_command("ip", "link", "set", "dev", item.name, _up(item.up)))
     return lines
 
 

@@ -8,13 +8,13 @@ on the path of whoever meets it (docs/decisions/0004), so it is made where nobod
 
 from __future__ import annotations
 
-import _sqlite3
 import os
 from fcntl import LOCK_EX, LOCK_UN, flock
 from stat import S_ISREG, S_IWGRP, S_IWOTH
 
 from isthmus.errors import NotPermitted, StoreError
 from isthmus.model.network import Record, Row
+from isthmus.store.driver import Error, connect
 from isthmus.store.schema import APPLICATION_ID, KEYS, SCHEMA, VERSION, decode_row
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ class Database:
         fresh = self._inspect()
         try:
             self._open(fresh=fresh)
-        except _sqlite3.Error as cause:
+        except Error as cause:
             raise self._broken(cause) from cause
 
     def _inspect(self) -> bool:
@@ -117,7 +117,7 @@ class Database:
         try:
             mode = "rwc" if self.writable else "ro"
             target = f"file:{self.path}?mode={mode}" if self.writable or not fresh else ":memory:"
-            self._db = _sqlite3.connect(target, isolation_level=None, uri=True, timeout=10.0)
+            self._db = connect(target, isolation_level=None, uri=True, timeout=10.0)
             if self.writable:
                 if fresh:
                     self._execute("PRAGMA page_size = 1024")  # a commit writes whole pages to the log
@@ -140,7 +140,7 @@ class Database:
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         try:
             return self._db.execute(statement, values)
-        except _sqlite3.Error as cause:
+        except Error as cause:
             raise self._broken(cause) from cause
 
     def _broken(self, cause: Exception) -> StoreError:
@@ -163,14 +163,14 @@ class Database:
         """Execute a statement for each row."""
         try:
             self._db.executemany(statement, rows)
-        except _sqlite3.Error as cause:
+        except Error as cause:
             raise self._broken(cause) from cause
 
     def all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         try:
             found: list[tuple[Any, ...]] = self._execute(statement, values).fetchall()
-        except _sqlite3.Error as cause:
+        except Error as cause:
             raise self._broken(cause) from cause
         return found
 

@@ -1,0 +1,123 @@
+"""The verbs that are seldom called, or wait anyway: their modules are loaded when they are.
+
+Finding and running a module costs some 0.2 ms; what an attach does not need, it does not load.
+"""
+
+from __future__ import annotations
+
+from isthmus.converge import Host
+from isthmus.model.plan import Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from isthmus.model.declared import Declaration
+
+__all__ = [
+    "commands",
+    "create_namespace",
+    "declarations",
+    "down",
+    "execute",
+    "leave_to_child",
+    "plan",
+    "reap",
+    "rebuild",
+    "remove_namespace",
+    "repair",
+    "set_state_aside",
+    "up",
+]
+
+
+def create_namespace(host: Host, name: str) -> Report:
+    """Make a named network namespace, `lo` up, as `ip netns add` does (namespaces.py)."""
+    from isthmus.engine import namespaces
+
+    return namespaces.create_namespace(host, name)
+
+
+def remove_namespace(host: Host, name: str, *, force: bool = False) -> Report:
+    """Remove a named namespace with all that is attached to it (namespaces.py)."""
+    from isthmus.engine import namespaces
+
+    return namespaces.remove_namespace(host, name, force=force)
+
+
+def execute(host: Host, target: str, argv: Sequence[str]) -> NoReturn:
+    """Become a command inside a namespace, as `ip netns exec` does (namespaces.py)."""
+    from isthmus.engine import namespaces
+
+    namespaces.execute(host, target, argv)
+
+
+def reap(directory: str) -> None:
+    """Clear away what waits: dead links, flows of freed addresses, the log of the state file (reaper.py)."""
+    from isthmus.engine import reaper
+
+    reaper.reap(directory)
+
+
+def leave_to_child(directory: str) -> None:
+    """Leave the reaping to a process of its own, which outlives this one (reaper.py)."""
+    from isthmus.engine import reaper
+
+    reaper.leave_to_child(directory)
+
+
+def up(host: Host, declaration: Declaration, *, restart: bool = False) -> Report:
+    """Make the host as declared (declaring.py)."""
+    from isthmus.engine import declaring
+
+    return declaring.up(host, declaration, restart=restart)
+
+
+def plan(host: Host, declaration: Declaration) -> Report:
+    """Return what `up` would do; nothing is changed (declaring.py)."""
+    from isthmus.engine import declaring
+
+    return declaring.plan(host, declaration)
+
+
+def down(host: Host, name: str, *, force: bool = False) -> Report:
+    """Remove exactly what a declaration made (declaring.py)."""
+    from isthmus.engine import declaring
+
+    return declaring.down(host, name, force=force)
+
+
+def declarations(host: Host) -> list[str]:
+    """Return the names of the declarations that own something here, sorted."""
+    from isthmus.engine import declaring
+
+    return declaring.declarations(host)
+
+
+def repair(host: Host) -> Report:
+    """Bring the whole host to the record (mending.py)."""
+    from isthmus.engine import mending
+
+    return mending.repair(host)
+
+
+def rebuild(host: Host) -> Report:
+    """Fill an empty record from the marks in the kernel (rebuilding.py)."""
+    from isthmus.engine import rebuilding
+
+    return rebuilding.rebuild(host)
+
+
+def set_state_aside(directory: str | None = None) -> str | None:
+    """Rename the state file out of the way; return its new name, None if there is none (rebuilding.py)."""
+    from isthmus.engine import rebuilding
+
+    return rebuilding.set_state_aside(directory)
+
+
+def commands(report: Report) -> tuple[str, str]:
+    """Return the script of a report's plan, and the script that undoes it (script.py)."""
+    from isthmus.engine import script
+
+    return script.commands(report)
