@@ -70,6 +70,7 @@ class Dumper:
         self._loaded = loaded
         self._commands = commands
         self._links: dict[tuple[str, str], Link | None] = {}
+        self._bare: set[tuple[str, str]] = set()
         self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
 
     def dump(
@@ -88,41 +89,32 @@ class Dumper:
         """
         state: HostState = {}
         elements: list[Element] = []
-        bare: set[tuple[str, str]] = set()
-        falling: set[tuple[str, str]] = set()
+        self._bare.clear()
         for item in known:
-            kind = type(item)
-            if kind in _ASSUMED and item.key in fresh:
+            if type(item) in _ASSUMED and item.key in fresh:
                 continue
-            if kind in _TOLERANT and item.key in doomed:
+            if type(item) in _TOLERANT and item.key in doomed:
                 state[item.key] = item
-                continue
-            if kind is Element:
-                elements.append(item)  # type: ignore[arg-type]
-                continue
-            if type(item) in (LinkAddress, Route) and (item.netns, item.ifname) in bare:  # type: ignore[union-attr]
-                if item.key in doomed and (item.netns, item.ifname) in falling:  # type: ignore[union-attr]
-                    state[item.key] = item
-                continue
-            if type(item) is Veth:
-                found: HostObject | None = self._doomed_veth(item) if item.key in doomed else self._read(item)
-                if found is None or item.key in doomed:
-                    ends = {(item.netns, item.name), (item.peer_netns, item.peer_name)}
-                    bare |= ends
-                    if found is not None:
-                        falling |= ends
+            elif isinstance(item, Element):
+                elements.append(item)
             else:
-                found = self._read(item)
-            if found is not None:
-                state[found.key] = found
-        if strays:
-            for stray in self._strays():
-                state.setdefault(stray.key, stray)
-            elements = []
-        else:
-            for element in self._elements(elements):
-                state[element.key] = element
+                found = self._linked(item, is_doomed=item.key in doomed)
+                if found is not None:
+                    state[found.key] = found
+        for element in self._strays() if strays else self._elements(elements):
+            state.setdefault(element.key, element)
         return state
+
+    def _linked(self, item: HostObject, *, is_doomed: bool) -> HostObject | None:
+        """Read an object, unless the link that it hangs on is not there, or about to go."""
+        if isinstance(item, LinkAddress | Route):
+            return None if (item.netns, item.ifname) in self._bare else self._read(item)
+        if not isinstance(item, Veth):
+            return self._read(item)
+        found = self._doomed_veth(item) if is_doomed else self._read(item)
+        if found is None or is_doomed:
+            self._bare |= {(item.netns, item.name), (item.peer_netns, item.peer_name)}
+        return found
 
     def _read(self, item: HostObject) -> HostObject | None:
         try:
