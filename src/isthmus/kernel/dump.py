@@ -71,6 +71,7 @@ class Dumper:
         self._commands = commands
         self._links: dict[tuple[str, str], Link | None] = {}
         self._bare: set[tuple[str, str]] = set()
+        self._falling: set[tuple[str, str]] = set()
         self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
 
     def dump(
@@ -90,6 +91,7 @@ class Dumper:
         state: HostState = {}
         elements: list[Element] = []
         self._bare.clear()
+        self._falling.clear()
         for item in known:
             if type(item) in _ASSUMED and item.key in fresh:
                 continue
@@ -108,12 +110,18 @@ class Dumper:
     def _linked(self, item: HostObject, *, is_doomed: bool) -> HostObject | None:
         """Read an object, unless the link that it hangs on is not there, or about to go."""
         if isinstance(item, LinkAddress | Route):
-            return None if (item.netns, item.ifname) in self._bare else self._read(item)
+            link = (item.netns, item.ifname)
+            if link in self._bare:
+                return item if is_doomed and link in self._falling else None
+            return self._read(item)
         if not isinstance(item, Veth):
             return self._read(item)
         found = self._doomed_veth(item) if is_doomed else self._read(item)
         if found is None or is_doomed:
-            self._bare |= {(item.netns, item.name), (item.peer_netns, item.peer_name)}
+            ends = {(item.netns, item.name), (item.peer_netns, item.peer_name)}
+            self._bare |= ends
+            if found is not None:
+                self._falling |= ends
         return found
 
     def _read(self, item: HostObject) -> HostObject | None:
