@@ -46,7 +46,9 @@ class RouteWatch:
 
     def read(self, access: Access) -> HostFacts:
         """Return the links of the default routes, from memory while no route changes."""
-        if not self._socket.is_quiet() or self.links is None:
+        heard = self._socket.heard()
+        # Each link that goes up brings routes of its own; only a default route matters here.
+        if self.links is None or heard is None or any(rtnl_route.is_default(payload) for payload in heard):
             self.links = default_links(access)
         return self.links
 

@@ -127,20 +127,19 @@ class Socket:
                 raise
         return True
 
-    def is_quiet(self) -> bool:
-        """Whether no message of a group has come since the last call; those that have are dropped."""
-        quiet = True
+    def heard(self) -> list[bytes] | None:
+        """Return the messages of a group that have come since the last call; None: so many that some were lost."""
+        found: list[bytes] = []
         self._socket.setblocking(False)
         try:
             while True:
-                self._receive()
-                quiet = False
+                found += [payload for _, _, _, payload in messages(self._receive())]
         except BlockingIOError:
-            return quiet
+            return found
         except OSError as cause:
-            if cause.errno != errno.ENOBUFS:  # so many that some were lost
+            if cause.errno != errno.ENOBUFS:
                 raise
-            return False
+            return None
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """Send requests, few sends in all, and return an answer for each, in order; errors are not raised.

@@ -31,6 +31,7 @@ __all__ = [
     "add",
     "decode",
     "delete",
+    "is_default",
     "main_routes",
 ]
 
@@ -107,6 +108,11 @@ def main_routes(family: int, index: int = 0) -> Request:
 
 
 @decoder
+def is_default(payload: bytes) -> bool:
+    """Whether an RTM_NEWROUTE or RTM_DELROUTE is about everything: its destination has no bits."""
+    return len(payload) > 1 and payload[1] == 0
+
+
 def decode(payload: bytes) -> IpRoute:
     """Decode an RTM_NEWROUTE.
 
