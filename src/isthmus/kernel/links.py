@@ -168,10 +168,10 @@ class LinkHands:
         index, subject = self._index(item.peer_netns, before.peer_name), f"link {item.peer_name}"
         if before.peer_name != item.peer_name or before.peer_mac != item.peer_mac:
             renamed = item.peer_name if before.peer_name != item.peer_name else None
-            inside.do(
-                rtnl_link.change(index, subject=subject, up=False),
-                rtnl_link.change(index, subject=subject, name=renamed, mac=item.peer_mac),
-            )
+            requests = [rtnl_link.change(index, subject=subject, name=renamed, mac=item.peer_mac)]
+            if renamed:  # before Linux 6.3 only while it is down, which takes its routes away; a MAC is set alive
+                requests.insert(0, rtnl_link.change(index, subject=subject, up=False))
+            inside.do(*requests)
             self._indexes[item.peer_netns, item.peer_name] = index
         inside.do(rtnl_link.change(index, subject=subject, mtu=item.mtu, up=True))
 

@@ -88,12 +88,13 @@ def diff(current: HostState, wanted: HostState) -> Plan:
         current = {key: item for key, item in current.items() if type(item) is not Element}
     gone = [item for key, item in current.items() if key not in wanted]
     links = _links_of(gone)
+    leaving = links.keys() | _renamed(current, wanted)
     bridges = {item.name for item in gone if type(item) is Bridge}
     coming: list[tuple[tuple[int, str], Step]] = []
     for key, item in wanted.items():
         found = current.get(key)
-        if found is not None and found != item and type(found) is Route and (found.netns, found.ifname) in links:
-            # Its link goes, and the kernel takes no order for what hangs on a link that is no more.
+        if found is not None and found != item and type(found) is Route and (found.netns, found.ifname) in leaving:
+            # Its link goes or gets another name, and no order can be given for a link that is no more.
             gone.append(found)
             found = None
         elif found is not None and found != item and type(found) is Sysctl and _bridge_of(found) in bridges:
@@ -119,6 +120,16 @@ def _links_of(gone: list[HostObject]) -> dict[tuple[str, str], Key]:
         if type(item) is Veth:
             links[item.netns, item.name] = links[item.peer_netns, item.peer_name] = item.key
     return links
+
+
+def _renamed(current: HostState, wanted: HostState) -> set[tuple[str, str]]:
+    """Return the far ends, by their present names, that get another name."""
+    found = set()
+    for key, item in wanted.items():
+        before = current.get(key) if type(item) is Veth else None
+        if type(before) is Veth and before.peer_name != item.peer_name:  # type: ignore[union-attr]
+            found.add((before.peer_netns, before.peer_name))
+    return found
 
 
 def _removals(

@@ -188,8 +188,10 @@ class _Writer:
             words += ["master", item.master] if item.master else ["nomaster"]
         yield self._in(item.netns, "ip", "link", "set", "dev", item.name, *words)
         if (item.peer_name, item.peer_mac) != (before.peer_name, before.peer_mac):
-            yield self._in(item.peer_netns, "ip", "link", "set", "dev", before.peer_name, "down")
-            rename = ("name", item.peer_name) if item.peer_name != before.peer_name else ()
+            rename: tuple[str, ...] = ()
+            if item.peer_name != before.peer_name:
+                rename = ("name", item.peer_name)
+                yield self._in(item.peer_netns, "ip", "link", "set", "dev", before.peer_name, "down")
             mac = ("address", item.peer_mac)
             yield self._in(item.peer_netns, "ip", "link", "set", "dev", before.peer_name, *mac, *rename)
         yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, "mtu", item.mtu)
