@@ -5,7 +5,7 @@ Addresses are kept as text in lists, and as bytes in network order where they ar
 
 from __future__ import annotations
 
-from isthmus.errors import StoreError
+from isthmus.errors import InvalidInput, StoreError
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.network import (
     ALL_RECORDS,
@@ -245,5 +245,5 @@ def decode_row(kind: str, row: SqlRow) -> Row:
     """
     try:
         return _DECODERS[kind](row)
-    except (ValueError, TypeError, AttributeError, IndexError) as cause:
+    except (InvalidInput, ValueError, TypeError, AttributeError, IndexError) as cause:
         raise StoreError(f"state file: table {kind}: row {row[0]!r} makes no sense: {cause}") from cause

@@ -115,20 +115,41 @@ class Database:
     def _open(self, *, fresh: bool) -> None:
         old = os.umask(0o077)
         try:
-            mode = "rwc" if self.writable else "ro"
-            target = f"file:{self.path}?mode={mode}" if self.writable or not fresh else ":memory:"
-            self._db = connect(target, isolation_level=None, uri=True, timeout=10.0)
+            self._connect(memory=fresh and not self.writable)
+            identity = self._identity()
+            if identity == (0, 0) and self._is_bare():
+                if not self.writable and not fresh:
+                    self._db.close()
+                    self._connect(memory=True)
+                self._create()
+                identity = self._identity()
+            self._check(*identity)
             if self.writable:
-                if fresh:
-                    self._execute("PRAGMA page_size = 1024")  # a commit writes whole pages to the log
                 self._execute("PRAGMA journal_mode = WAL")
                 self._execute("PRAGMA synchronous = NORMAL")
                 self._execute("PRAGMA wal_autocheckpoint = 0")
-            if fresh:
-                self._db.executescript("BEGIN EXCLUSIVE;" + SCHEMA + "COMMIT;")
         finally:
             os.umask(old)
-        application, version = self.one("PRAGMA application_id")[0], self.one("PRAGMA user_version")[0]
+
+    def _connect(self, *, memory: bool) -> None:
+        mode = "rwc" if self.writable else "ro"
+        target = ":memory:" if memory else f"file:{self.path}?mode={mode}"
+        self._db = connect(target, isolation_level=None, uri=True, timeout=10.0)
+
+    def _identity(self) -> tuple[int, int]:
+        return self.one("PRAGMA application_id")[0], self.one("PRAGMA user_version")[0]
+
+    def _is_bare(self) -> bool:
+        """Whether nothing is in it: a new one, or one whose first call was killed before its first commit."""
+        return not self.all("SELECT 1 FROM sqlite_master LIMIT 1")
+
+    def _create(self) -> None:
+        self._execute("PRAGMA page_size = 1024")  # a commit writes whole pages to the log
+        if self.writable:
+            self._execute("PRAGMA journal_mode = WAL")
+        self._db.executescript("BEGIN EXCLUSIVE;" + SCHEMA + "COMMIT;")
+
+    def _check(self, application: int, version: int) -> None:
         if application != APPLICATION_ID:
             raise StoreError(f"{self.path} is not a state file of isthmus")
         if version != VERSION:
@@ -136,6 +157,11 @@ class Database:
                 f"{self.path} is of version {version}, this isthmus knows version {VERSION}",
                 hint="use the isthmus that wrote it",
             )
+
+    def roll_back(self) -> None:
+        """Drop the open transaction; one that SQLite dropped itself, since it could not write, is gone already."""
+        if self._db.in_transaction:
+            self.run("ROLLBACK")
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         try:
