@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 
-from isthmus.errors import KernelError, NotFound
+from isthmus.errors import InvalidInput, KernelError, NotFound
 from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_file
-from isthmus.kernel.netns import RUN, cookie, open_netns
+from isthmus.kernel.netns import RUN, cookie, is_placeholder, open_netns
 from isthmus.kernel.ruleset import fingerprint
 from isthmus.kernel.sysctl import read_sysctl
 from isthmus.model.host import (
@@ -114,6 +114,8 @@ class Dumper:
             if link in self._bare:
                 return item if is_doomed and link in self._falling else None
             return self._read(item)
+        if isinstance(item, NamedNetns) and is_doomed:
+            return self._doomed_netns(item)
         if not isinstance(item, Veth):
             return self._read(item)
         found = self._doomed_veth(item) if is_doomed else self._read(item)
@@ -127,7 +129,7 @@ class Dumper:
     def _read(self, item: HostObject) -> HostObject | None:
         try:
             return self._reader(item)
-        except NotFound:  # its namespace is gone, and all that was in it
+        except (NotFound, InvalidInput):  # its namespace is gone, and all that was in it
             return None
 
     def _reader(self, item: HostObject) -> HostObject | None:
@@ -238,6 +240,10 @@ class Dumper:
             return item if cookie(fd) == wanted else None
         finally:
             os.close(fd)
+
+    def _doomed_netns(self, item: NamedNetns) -> HostObject | None:
+        # The file alone: a call was killed between taking the mount away and taking the name away.
+        return item if is_placeholder(f"{RUN}/{item.name}") else self._read(item)
 
     def _ruleset(self) -> Ruleset | None:
         found = fingerprint(self._access)

@@ -30,6 +30,7 @@ __all__ = [
     "cookie",
     "forget_own",
     "is_own",
+    "is_placeholder",
     "make",
     "named",
     "open_netns",
@@ -275,9 +276,17 @@ def _create(name: str, path: str) -> None:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
     except FileExistsError:
-        status = os.lstat(path)
-        if status.st_mode != 0o100000 or status.st_size or status.st_dev == _home().device:
+        if not is_placeholder(path):
             raise Refused(f"cannot make network namespace {name}: {path} exists") from None
+
+
+def is_placeholder(path: str) -> bool:
+    """Whether an empty file without rights is there, as one is made to mount a namespace on; nothing is mounted."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return status.st_mode == 0o100000 and not status.st_size and status.st_dev != _home().device
 
 
 def _raise_lo() -> int:
