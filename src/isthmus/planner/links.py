@@ -63,7 +63,7 @@ def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostO
 
 def _host_mac(attachment: Attachment) -> Mac:
     """Return the host end's MAC: as random as its name, and like it the attachment's own."""
-    return Mac(packed=b"\x02" + bytes.fromhex(attachment.host_ifname[-10:]))
+    return Mac(packed=b"\xfe" + bytes.fromhex(attachment.host_ifname[-10:]))
 
 
 def namespace_routes(record: Record, namespace: str) -> Iterator[Route]:
