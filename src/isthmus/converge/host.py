@@ -32,7 +32,7 @@ from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
 from isthmus.planner.names import resolver_text
 from isthmus.store.edit import Edit
-from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, entries, forget_host, settle
+from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, borrow, entries, forget_host, settle
 from isthmus.store.slices import load_slice
 from isthmus.store.sqlite import Database, Lock, state_directory
 
@@ -238,7 +238,7 @@ class Host:
         lent = old.replace(borrowed={**old.borrowed, **borrowed}) if borrowed else old
         try:
             self._carry_out(entry, course, edit, lent)
-        except (IsthmusError, KeyboardInterrupt) as cause:
+        except BaseException as cause:
             self.access.indexes.clear()
             self._undo(entry, cause)
             if fresh and isinstance(cause, IsthmusError):
@@ -264,12 +264,16 @@ class Host:
         new = entry.edit.on(old)
         leaving = entry.phase == LEAVING
         course = self._plan(old, new, scope) if leaving else self._plan(new, old, scope)
+        # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
+        borrowed = {row.name: row for row in to_borrow(course.plan, old, self.facts if scope.host else Facts())}
+        borrow(self.db, tuple(borrowed.values()))
+        old = old.replace(borrowed={**old.borrowed, **borrowed})
         self._carry_out(entry, course, entry.edit if leaving else Edit(), old)
 
     def _undo(self, entry: Entry, cause: BaseException) -> None:
         try:
             self.recover(entry)
-        except IsthmusError as second:
+        except (IsthmusError, OSError) as second:
             raise ApplyError(
                 f"{cause}; and undoing it: {second}", undone=False, hint="isthmus repair, when the cause is gone"
             ) from cause

@@ -96,7 +96,7 @@ def returned(
     removed = {item.path for item in gone if isinstance(item, Directory)}
     for row in record.borrowed.values():
         if row.gave == _DIRECTORY:
-            forget = row.name in removed
+            forget = row.name in removed or ("directory", row.name) not in wanted
         elif row.gave == _ADDRESS:
             forget = row.name in left
         else:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from isthmus.model.network import Borrowed
 
-__all__ = ["APPLYING", "LEAVING", "Entry", "begin", "entries", "forget_host", "settle"]
+__all__ = ["APPLYING", "LEAVING", "Entry", "begin", "borrow", "entries", "forget_host", "settle"]
 
 APPLYING: Final = "applying"
 LEAVING: Final = "leaving"
@@ -57,12 +57,21 @@ def begin(
     db.durable(host)
     if borrowed:
         db.run("BEGIN IMMEDIATE")
-    number = int(db.one(insert, values)[0])
-    if borrowed:
-        for row in borrowed:
-            db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
-        db.run("COMMIT")
+    try:
+        number = int(db.one(insert, values)[0])
+        if borrowed:
+            borrow(db, borrowed)
+            db.run("COMMIT")
+    except BaseException:
+        db.roll_back()
+        raise
     return Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit)
+
+
+def borrow(db: Database, rows: tuple[Borrowed, ...]) -> None:
+    """Write values down that are about to be borrowed under an entry that stands already."""
+    for row in rows:
+        db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
 
 
 def entries(db: Database) -> list[Entry]:
@@ -92,7 +101,7 @@ def settle(db: Database, number: int, edit: Edit, meta: dict[str, object], trash
         db.run("COMMIT")
         db.durable(False)
     except BaseException:
-        db.run("ROLLBACK")
+        db.roll_back()
         raise
 
 
