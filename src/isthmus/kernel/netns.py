@@ -120,8 +120,22 @@ class Inside:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        setns(self._back, CLONE_NEWNET)
+        _go_back(self._back)
         self._home.now = self._back
+
+
+def _go_back(fd: int) -> None:
+    """Return to a namespace that this thread was in.
+
+    There is no going on from the wrong one: what is not undone there the next call undoes, from the right one.
+    """
+    for _ in range(3):
+        try:
+            return setns(fd, CLONE_NEWNET)
+        except OSError as error:
+            last = error
+    os.write(2, f"error: cannot return to the own network namespace: {last.strerror}\n".encode())
+    os._exit(1)
 
 
 def open_netns(path: str) -> int:
@@ -155,7 +169,9 @@ def _is_netns(fd: int) -> bool:
         return False
     try:
         return fcntl.ioctl(fd, _NS_GET_NSTYPE) == CLONE_NEWNET
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.ENOTTY:
+            raise
         return False
 
 
@@ -244,7 +260,7 @@ def make(name: str) -> int:
                 mount(_OWN, path, "none", MS_BIND)
                 return _raise_lo()
             finally:
-                setns(home.now, CLONE_NEWNET)
+                _go_back(home.now)
         except BaseException:
             _erase(path)
             raise
