@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from isthmus.netlink.rtnl.link import Link
     from isthmus.netlink.wire import Request
 
 __all__ = ["LinkHands"]
@@ -132,8 +133,9 @@ class LinkHands:
             found = self._access.link(netns, name)
             if found is None:
                 continue
-            host_end = self._access.link_at(HOST, found.peer)
-            if netns == HOST or host_end is None or host_end.group != TRASH_GROUP or host_end.peer != found.index:
+            host_end = found if netns == HOST else self._access.link_at(HOST, found.peer)
+            is_its = host_end is not None and (netns == HOST or host_end.peer == found.index)
+            if host_end is None or not is_its or not _is_dead(host_end):
                 where = "the host" if netns == HOST else netns
                 raise Refused(f"cannot create link {name} in {where}: a link of that name is there already")
             free = f"dead{os.urandom(4).hex()}"
@@ -242,6 +244,10 @@ class LinkHands:
         if inner is None or inner.mac is None or bridge is None or bridge.kind != "bridge":
             return None
         return bridge.name, inner.mac
+
+
+def _is_dead(link: Link) -> bool:
+    return link.group == TRASH_GROUP and link.alias.startswith("isthmus ")
 
 
 def _near_end(item: Veth) -> list[Request]:
