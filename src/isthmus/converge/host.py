@@ -330,7 +330,7 @@ class Host:
         if not self._commands.is_known(netns):
             return None
         row = self.db.rows("commands", "namespace = ?", (netns,)).get(netns)
-        return row.argv if row is not None else ()
+        return row.argv if row is not None and self._commands.was_begun(netns) else ()
 
     @property
     def run_directory(self) -> str:

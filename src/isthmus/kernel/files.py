@@ -23,7 +23,7 @@ def read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""
 
 
@@ -76,15 +76,26 @@ def _append(path: str, line: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         head = "" if os.fstat(fd).st_size else HOSTS_HEAD
-        os.write(fd, (head + line).encode())
+        _write_all(fd, (head + line).encode())
     finally:
         os.close(fd)
 
 
+def _write_all(fd: int, data: bytes) -> None:
+    """Write in one go, or say that there is no space."""
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _fill(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    """Give a file a text in one write: a kill leaves the old one, or the new one with empty lines below."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
-        os.write(fd, text.encode("utf-8", "surrogateescape"))
+        data = text.encode("utf-8", "surrogateescape")
+        size = os.fstat(fd).st_size
+        _write_all(fd, data.ljust(size, b"\n"))
+        if size > len(data):
+            os.ftruncate(fd, len(data))
     finally:
         os.close(fd)
 
@@ -108,7 +119,7 @@ def drop_file(item: FileObject) -> None:
 
 def _drop_line(item: HostsLine) -> None:
     lines = read_text(item.path).splitlines(keepends=True)
-    kept = [line for line in lines if line != f"{item.address} {item.name}\n"]
+    kept = [line for line in lines if line not in ("\n", f"{item.address} {item.name}\n")]
     if "".join(kept) in ("", HOSTS_HEAD):
         _unlink(item.path)
         directory = os.path.dirname(item.path)
