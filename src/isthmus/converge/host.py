@@ -239,7 +239,7 @@ class Host:
         try:
             self._carry_out(entry, course, edit, lent)
         except BaseException as cause:
-            self.access.indexes.clear()
+            self.access.close()  # a socket may hold answers that nobody read
             self._undo(entry, cause)
             if fresh and isinstance(cause, IsthmusError):
                 return self.change(verb, edit, scope, leaving=leaving, record=record)

@@ -178,7 +178,8 @@ class Access:
         return found.index
 
     def close(self) -> None:
-        """Close everything, without waiting for it."""
+        """Close everything, without waiting for it; what is asked for later is opened anew."""
+        self.indexes.clear()
         for netns in [*self._routes, *self._fds]:
             self.forget(netns)
         slow = [one for one in (self._nft, self._packet) if one is not None]

@@ -137,6 +137,8 @@ class Applier:
             return
         gone, new = _split(steps)
         for _ in range(8):
+            if not gone and not new:
+                return  # all is gone already; the kernel answers nothing to an empty batch
             expected = generation(self._access) if self.generation is None else self.generation
             requests = [*nft.delete_elements(gone), *nft.add_elements(new)]
             refused = self._access.nft.batch(nft.batch_begin(expected), requests, nft.batch_end())
