@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["LinkHands"]
 
 _MISSING: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
+_IPV6_MIN_MTU: Final = 1280  # RFC 8200 section 5; net/ipv6/addrconf.c, addrconf_notify
 
 
 class LinkHands:
@@ -65,7 +66,9 @@ class LinkHands:
         requests = []
         if isinstance(step, Add):
             # An MTU in the create message does not pin it, nor does setting the value it has: so another first.
-            requests.append(rtnl_link.create_bridge(item.name, mac=item.mac, mtu=item.mtu - 1, group=LIVE_GROUP))
+            requests.append(
+                rtnl_link.create_bridge(item.name, mac=item.mac, mtu=_other_mtu(item.mtu), group=LIVE_GROUP)
+            )
         requests.append(
             rtnl_link.change(
                 0,
@@ -74,7 +77,7 @@ class LinkHands:
                 mtu=item.mtu,
                 mac=None if isinstance(step, Add) else item.mac,
                 alias=item.alias,
-                no_link_local=True,
+                no_link_local=_has_ipv6(item.mtu),
                 group=LIVE_GROUP,
             )
         )
@@ -120,8 +123,8 @@ class LinkHands:
             if item.master:
                 self._ports[item.peer_netns, item.peer_name] = item.master, item.peer_mac
         else:
-            self._queue(item.netns, *_far_end(item.name, item.alias))
-        self._queue(item.peer_netns, *_far_end(item.peer_name, None if item.netns == HOST else item.alias))
+            self._queue(item.netns, *_far_end(item, item.name, item.alias))
+        self._queue(item.peer_netns, *_far_end(item, item.peer_name, None if item.netns == HOST else item.alias))
 
     def _clear_the_way(self, item: Veth) -> None:
         """Rename a dead link of ours, which waits for deletion, out of a new one's way.
@@ -250,18 +253,31 @@ def _is_dead(link: Link) -> bool:
     return link.group == TRASH_GROUP and link.alias.startswith("isthmus ")
 
 
+def _has_ipv6(mtu: int) -> bool | None:
+    """Whether the kernel has IPv6 on a link of that MTU; None: no, and a message about it gets EAFNOSUPPORT."""
+    return True if mtu >= _IPV6_MIN_MTU else None
+
+
+def _other_mtu(mtu: int) -> int:
+    """Return an MTU beside this one that leaves IPv6 on the link if this one does."""
+    return mtu + 1 if mtu == _IPV6_MIN_MTU else mtu - 1
+
+
 def _near_end(item: Veth) -> list[Request]:
     subject, name = f"link {item.name}", item.name
     port = (item.hairpin, item.isolated) if item.master else None
     return [
-        rtnl_link.change(0, by_name=name, subject=subject, alias=item.alias, no_link_local=True, port=port),
+        rtnl_link.change(
+            0, by_name=name, subject=subject, alias=item.alias, no_link_local=_has_ipv6(item.mtu), port=port
+        ),
         rtnl_link.change(0, by_name=name, subject=subject, operation="set up", up=True),
     ]
 
 
-def _far_end(name: str, alias: str | None) -> list[Request]:
+def _far_end(item: Veth, name: str, alias: str | None) -> list[Request]:
+    no_link_local = _has_ipv6(item.mtu)
     return [
-        rtnl_link.change(0, by_name=name, subject=f"link {name}", alias=alias, no_link_local=True),
+        rtnl_link.change(0, by_name=name, subject=f"link {name}", alias=alias, no_link_local=no_link_local),
         rtnl_link.change(0, by_name=name, subject=f"link {name}", operation="set up", up=True),
     ]
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["script"]
 
 _SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
+_IPV6_MIN_MTU: Final = 1280  # RFC 8200 section 5
 _MARK: Final = 0x69  # rtm_protocol of what is ours
 
 
@@ -154,13 +155,17 @@ class _Writer:
             yield from self._mend(step, item)
         else:
             yield self._pair(item)
-        yield self._in(item.netns, "ip", "link", "set", "dev", item.name, "alias", item.alias, "addrgenmode", "none")
+        yield self._in(
+            item.netns, "ip", "link", "set", "dev", item.name, "alias", item.alias, *_no_link_local(item.mtu)
+        )
         if item.master:
             flags = ("hairpin", _on(item.hairpin), "isolated", _on(item.isolated))
             yield self._in(item.netns, "bridge", "link", "set", "dev", item.name, *flags)
         yield self._in(item.netns, "ip", "link", "set", "dev", item.name, _up(item.up))
         alias = ("alias", item.alias) if item.netns != HOST else ()
-        yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, *alias, "addrgenmode", "none")
+        words = (*alias, *_no_link_local(item.mtu))
+        if words:
+            yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, *words)
         yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, _up(item.up))
 
     def _cut(self, step: Change) -> bool:
@@ -216,6 +221,11 @@ class _Writer:
             yield self._in(old.netns, "ip", *_route_words("delete", old))
         if not isinstance(step, Remove):
             yield self._in(item.netns, "ip", *_route_words("add", item))
+
+
+def _no_link_local(mtu: int) -> tuple[str, ...]:
+    """Return the words against a link-local address; a link of a smaller MTU has no IPv6 to speak of."""
+    return ("addrgenmode", "none") if mtu >= _IPV6_MIN_MTU else ()
 
 
 def _up(flag: bool) -> str:
@@ -276,11 +286,21 @@ def _bridge(step: Step, item: Bridge) -> list[str]:
     words: list[object] = ["ip", "link", "set", "dev", item.name, "mtu", item.mtu]
     lines = []
     if isinstance(step, Add):
-        head = ("ip", "link", "add", "name", item.name, "address", item.mac, "mtu", item.mtu - 1)
+        head = (
+            "ip",
+            "link",
+            "add",
+            "name",
+            item.name,
+            "address",
+            item.mac,
+            "mtu",
+            item.mtu + 1 if item.mtu == _IPV6_MIN_MTU else item.mtu - 1,
+        )
         lines.append(_command(*head, "group", LIVE_GROUP, "type", "bridge", "stp_state", 0))
     else:
         words += ["address", item.mac]
-    lines.append(_command(*words, "alias", item.alias, "addrgenmode", "none"))
+    lines.append(_command(*words, "alias", item.alias, *_no_link_local(item.mtu)))
     lines.append(_command("ip", "link", "set", "dev", item.name, _up(item.up)))
     return lines
 
