@@ -107,12 +107,12 @@ def main_routes(family: int, index: int = 0) -> Request:
     return Request(_RTM_GETROUTE, 0, head + (attr_u32(_RTA_OIF, index) if index else b""), "read", "routes")
 
 
-@decoder
 def is_default(payload: bytes) -> bool:
     """Whether an RTM_NEWROUTE or RTM_DELROUTE is about everything: its destination has no bits."""
     return len(payload) > 1 and payload[1] == 0
 
 
+@decoder
 def decode(payload: bytes) -> IpRoute:
     """Decode an RTM_NEWROUTE.
 
