@@ -90,11 +90,16 @@ def diff(current: HostState, wanted: HostState) -> Plan:
     links = _links_of(gone)
     leaving = links.keys() | _renamed(current, wanted)
     bridges = {item.name for item in gone if type(item) is Bridge}
+    # With the last IPv4 address of a link the kernel takes its routes away (net/ipv4/fib_frontend.c, fib_disable_ip).
+    bare = {(item.netns, item.ifname) for item in gone if type(item) is LinkAddress and item.address.family == 4}
     coming: list[tuple[tuple[int, str], Step]] = []
     for key, item in wanted.items():
         found = current.get(key)
         if found is not None and found != item and type(found) is Route and (found.netns, found.ifname) in leaving:
             # Its link goes or gets another name, and no order can be given for a link that is no more.
+            gone.append(found)
+            found = None
+        elif type(found) is Route and found.prefix.family == 4 and (found.netns, found.ifname) in bare:
             gone.append(found)
             found = None
         elif found is not None and found != item and type(found) is Sysctl and _bridge_of(found) in bridges:
