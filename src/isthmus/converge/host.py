@@ -298,7 +298,7 @@ class Host:
                     continue
                 known.setdefault(("sysctl", row.name), Sysctl(name=row.name, value=row.gave, borrowed=True))
         loaded = (str(self._meta.get("version") or ""), str(self._meta.get("fingerprint") or ""))
-        current = Dumper(self.access, loaded, self._command_of).dump(
+        current = Dumper(self.access, loaded, self._commands.argv_of).dump(
             known.values(),
             doomed=before.keys() - wanted.keys(),
             fresh=wanted.keys() - before.keys() if fresh else (),
@@ -324,13 +324,6 @@ class Host:
     @property
     def _commands(self) -> Commands:
         return Commands(self.commands_directory, self.access)
-
-    def _command_of(self, netns: str) -> tuple[str, ...] | None:
-        """Return the argv of a namespace's command as it was started; None: it was not."""
-        if not self._commands.is_known(netns):
-            return None
-        row = self.db.rows("commands", "namespace = ?", (netns,)).get(netns)
-        return row.argv if row is not None and self._commands.was_begun(netns) else ()
 
     @property
     def run_directory(self) -> str:

@@ -18,19 +18,25 @@ class Commands:
         self._directory = directory
         self._access = access
 
-    def is_known(self, netns: str) -> bool:
-        """Whether a namespace's command has a directory: it runs, has ended and was not stopped, or was never begun."""
+    def argv_of(self, netns: str) -> tuple[str, ...] | None:
+        """Return what a namespace's command was started with; None: there is none.
+
+        Empty where a call was killed while it started or ended it: it is to be started anew, or cleared away.
+        """
         try:
             found = os.listdir(self._directory)
         except FileNotFoundError:
-            return False
-        return netns in found or not found
+            return None
+        if netns not in found:
+            return None if found else ()
+        try:
+            with open(self._argv(netns), encoding="utf-8", errors="surrogateescape") as file:
+                return tuple(file.read().split("\0"))
+        except FileNotFoundError:
+            return ()
 
-    def was_begun(self, netns: str) -> bool:
-        """Whether a known command runs or has ended; else a call was killed before it was on record."""
-        from isthmus.kernel.process import state
-
-        return state(self._directory, netns) is not None
+    def _argv(self, netns: str) -> str:
+        return f"{self._directory}/{netns}/argv"
 
     def start(self, item: Process) -> None:
         """Start a command; returns when its program has been executed."""
@@ -39,14 +45,22 @@ class Commands:
         self._access.fd(item.netns)
         try:
             start(self._directory, item.netns, self._access.path_of(item.netns), item.argv)
+            new = f"{self._argv(item.netns)}.new"
+            with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write("\0".join(item.argv))
+            os.rename(new, self._argv(item.netns))
         except BaseException:
-            self._tidy()
+            self.stop(item)
             raise
 
     def stop(self, item: Process) -> None:
         """End a command with all its descendants; missing is success."""
         from isthmus.kernel.process import stop
 
+        try:
+            os.unlink(self._argv(item.netns))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         stop(self._directory, item.netns, 10.0)
         self._tidy()
 
