@@ -310,5 +310,5 @@ def test_show_commands_of_plan_is_the_script_of_up(lab: Lab) -> None:
     """What is chosen at random differs; the commands are the same, word for word otherwise."""
     planned, _ = drive(lab.host, f"out = commands(do(plan, load_text({_BEFORE!r})))")
     done, _ = drive(lab.host, f"out = commands(do(up, load_text({_BEFORE!r})))")
-    drawn = re.compile(r"02(:[0-9a-f]{2}){5}|isv[0-9a-f]{10}|[0-9a-f]{12}|fe80::[0-9a-f:]+")
+    drawn = re.compile(r"(02|fe)(:[0-9a-f]{2}){5}|isv[0-9a-f]{10}|[0-9a-f]{12}|fe80::[0-9a-f:]+")
     assert drawn.sub("*", planned).splitlines() == drawn.sub("*", done).splitlines()

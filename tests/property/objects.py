@@ -1,0 +1,197 @@
+"""Strategies for values, elements, host objects and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.host import (
+    HOST,
+    Bridge,
+    Directory,
+    Element,
+    File,
+    HostObject,
+    HostsLine,
+    HostState,
+    LinkAddress,
+    NamedNetns,
+    Process,
+    Route,
+    Ruleset,
+    Symlink,
+    Sysctl,
+    Veth,
+)
+from isthmus.model.network import (
+    Attachment,
+    Borrowed,
+    Command,
+    DirectLink,
+    LinkEnd,
+    Namespace,
+    Network,
+    Publish,
+    Row,
+    Subnet,
+)
+from isthmus.model.ruleset import SETS
+
+__all__ = ["ADDRESSES", "ELEMENTS", "MACS", "ROWS", "STATES", "TEXT", "address", "elements", "prefix"]
+
+
+def address(family: int) -> st.SearchStrategy[Address]:
+    return st.integers(0, 2 ** (32 if family == 4 else 128) - 1).map(
+        lambda number: Address(family=family, number=number)
+    )
+
+
+def prefix(family: int, shortest: int = 0) -> st.SearchStrategy[Prefix]:
+    bits = 32 if family == 4 else 128
+    return st.builds(Prefix.around, address(family), st.integers(shortest, bits))
+
+
+ADDRESSES: Final = address(4) | address(6)
+MACS: Final = st.binary(min_size=5, max_size=5).map(lambda tail: Mac(packed=b"\x02" + tail))
+TEXT: Final = st.text(st.characters(exclude_characters="\0\r", codec="utf-8"), max_size=12)
+NAMES: Final = st.text("abcdefghijklmnopqrstuvwxyz0123456789_.-", min_size=1, max_size=15)
+_PARTS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "ifname": NAMES,
+    "inet_proto": st.integers(0, 255),
+    "inet_service": st.integers(0, 65535),
+    "ipv4_addr": address(4),
+    "ipv6_addr": address(6),
+}
+_RANGES: Final[dict[str, st.SearchStrategy[Any]]] = {**_PARTS, "ipv4_addr": prefix(4), "ipv6_addr": prefix(6)}
+
+
+def elements(name: str) -> st.SearchStrategy[Element]:
+    kind = SETS[name]
+    keys = _RANGES if kind.interval else _PARTS
+    parts = st.tuples(*(keys[one] for one in kind.key))
+    return st.builds(
+        lambda key, data: Element(name=name, parts=key, data=data),
+        parts,
+        st.tuples(*(_PARTS[one] for one in kind.data)),
+    )
+
+
+ELEMENTS: Final = st.sampled_from(sorted(SETS)).flatmap(elements)
+_SPACE: Final = st.sampled_from(("a", "b", "c"))
+_LINK: Final = st.sampled_from(("br0", "br1", "eth0", "eth1"))
+_PLACE: Final = st.sampled_from((HOST, "a", "b"))
+_PATH: Final = st.sampled_from(("/etc/netns", "/etc/netns/a", "/etc/netns/a/hosts", "/run/isthmus/hosts/n"))
+
+
+def _make(kind: Callable[..., HostObject], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[HostObject]:
+    return st.builds(kind, **fields)
+
+
+# Of a small world, so that two states have much in common. Sysctls are those of links that are not ours: one of a
+# bridge of ours comes and goes with it.
+_OBJECTS: Final = (
+    _make(NamedNetns, name=_SPACE)
+    | _make(Directory, path=_PATH)
+    | _make(File, path=_PATH.map(lambda path: f"{path}.d"), text=st.text(max_size=5))
+    | _make(Symlink, path=_PATH.map(lambda path: f"{path}.l"), target=_PATH)
+    | _make(HostsLine, path=_PATH, address=address(4), name=_SPACE)
+    | _make(Sysctl, name=st.sampled_from(("net/ipv4/conf/up0/forwarding", "net/ipv4/ip_forward")), value=_SPACE)
+    | _make(Bridge, name=_LINK, mac=MACS, mtu=st.integers(68, 70), alias=_SPACE)
+    | _make(
+        Veth,
+        netns=_PLACE,
+        name=st.sampled_from(("v0", "v1", "v2")),
+        mac=MACS,
+        mtu=st.integers(68, 70),
+        alias=_SPACE,
+        peer_netns=_SPACE,
+        peer_name=_LINK,
+        peer_mac=MACS,
+        master=_LINK,
+    )
+    | _make(
+        LinkAddress,
+        netns=_PLACE,
+        ifname=_LINK,
+        address=st.builds(Address.parse, st.just("10.0.0.1")),
+        length=st.integers(8, 9),
+    )
+    | _make(Route, netns=_SPACE, prefix=st.just(Prefix(family=4, number=0, length=0)), via=address(4), ifname=_LINK)
+    | _make(Process, netns=_SPACE, argv=st.tuples(_SPACE))
+    | ELEMENTS
+)
+
+
+def _state(objects: list[HostObject]) -> HostState:
+    """Return a state that can be: with elements there is their table."""
+    state = {item.key: item for item in objects}
+    if any(isinstance(item, Element) for item in objects):
+        table = Ruleset(version="1")
+        state[table.key] = table
+    return state
+
+
+STATES: Final = st.lists(_OBJECTS, max_size=14).map(_state)
+
+_WORDS: Final = TEXT
+_OWNER: Final = st.sampled_from(("", "file"))
+_BOTH: Final = st.tuples(address(4), address(6)) | st.tuples(address(4)) | st.tuples(address(6)) | st.just(())
+_SUBNETS: Final = st.lists(st.builds(Subnet, prefix=prefix(4) | prefix(6), gateway=st.none() | ADDRESSES), max_size=2)
+_WITH_LENGTH: Final = st.tuples(address(4), st.integers(0, 32)) | st.tuples(address(6), st.integers(0, 128))
+_END: Final = st.builds(
+    LinkEnd,
+    namespace=NAMES,
+    ifname=NAMES,
+    mac=MACS,
+    addresses=st.lists(
+        st.tuples(address(4), st.integers(0, 32)) | st.tuples(address(6), st.integers(0, 128)), max_size=3
+    ).map(tuple),
+)
+ROWS: Final[st.SearchStrategy[Row]] = st.one_of(
+    st.builds(
+        Network,
+        name=NAMES,
+        bridge=NAMES,
+        mac=st.none() | MACS,
+        subnets=_SUBNETS.map(tuple),
+        uplink=st.sampled_from(("nat", "routed", "none")),
+        adopted=st.booleans(),
+        snat=_BOTH,
+        isolate_ports=st.booleans(),
+        allow=st.frozensets(NAMES, max_size=3),
+        mtu=st.integers(68, 65535),
+        sequence=st.integers(0, 2**62),
+        owner=_OWNER,
+    ),
+    st.builds(Namespace, id=_WORDS, path=_WORDS, cookie=st.integers(0, 2**63 - 1), made=st.booleans(), owner=_OWNER),
+    st.builds(
+        Attachment,
+        id=NAMES,
+        network=NAMES,
+        namespace=_WORDS,
+        ifname=NAMES,
+        host_ifname=NAMES,
+        mac=MACS,
+        addresses=_BOTH,
+        priority=st.none() | st.integers(-5, 2**62),
+        sequence=st.integers(0, 2**62),
+        owner=_OWNER,
+    ),
+    st.builds(
+        Publish,
+        namespace=_WORDS,
+        host=st.none() | ADDRESSES,
+        host_port=st.integers(1, 65535),
+        port=st.integers(1, 65535),
+        protocol=st.sampled_from(("tcp", "udp", "sctp")),
+        count=st.integers(1, 4096),
+        network=st.none() | NAMES,
+        owner=_OWNER,
+    ),
+    st.builds(DirectLink, id=NAMES, a=_END, b=_END, mtu=st.integers(68, 65535), owner=_OWNER),
+    st.builds(Command, namespace=_WORDS, argv=st.lists(_WORDS, min_size=1, max_size=4).map(tuple), owner=_OWNER),
+    st.builds(Borrowed, name=_WORDS, before=_WORDS, gave=_WORDS),
+)
