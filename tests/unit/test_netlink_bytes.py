@@ -142,15 +142,15 @@ def test_a_veth_pair_is_made_as_by_ip() -> None:
 
 def test_an_ipv4_address_is_added_as_by_ip() -> None:
     request = address.add(2, Address.parse("10.1.0.1"), 24, "")
-    # IFA_FLAGS: no duplicate-address detection; IFA_PROTO: ours.
-    compare(request, ADDRESS4, 8, {}, ours=("8 02000000", "11 69"), theirs=())
+    # Ours replaces. IFA_FLAGS: no duplicate-address detection; IFA_PROTO: ours.
+    compare(request, ADDRESS4, 8, {}, ours=("flags 0x501", "8 02000000", "11 69"), theirs=("flags 0x601",))
 
 
 def test_an_ipv6_address_is_added_as_by_ip() -> None:
     request = address.add(2, Address.parse("fd01::1"), 64, "")
     # ip sets the flag in the header, we in the attribute, which holds the newer ones too.
-    ours = ("head 0a40000002000000", "8 02000000", "11 69")
-    compare(request, ADDRESS6, 8, {}, ours=ours, theirs=("head 0a40020002000000",))
+    ours = ("flags 0x501", "head 0a40000002000000", "8 02000000", "11 69")
+    compare(request, ADDRESS6, 8, {}, ours=ours, theirs=("flags 0x601", "head 0a40020002000000"))
 
 
 def test_a_default_route_is_added_as_by_ip() -> None:

@@ -97,7 +97,13 @@ def execute(host: Host, target: str, argv: Sequence[str]) -> NoReturn:
     """Become a command inside a namespace, as `ip netns exec` does; does not return."""
     from isthmus.kernel.netns_exec import execute as become
 
-    rows = host.db.rows("namespaces", "id = ?", (target,)) if os.path.exists(host.db.path) else {}
-    known = rows.get(target)
-    located = locate(known.path if known is not None and not known.made else target)
+    known = _recorded(host, target) if os.path.exists(host.db.path) else None
+    located = locate(known.path if known is not None and (not known.made or known.id != target) else target)
     become(located.path, argv)
+
+
+def _recorded(host: Host, target: str) -> Namespace | None:
+    """Return the row of a namespace by its own id, or by that of an attachment."""
+    where = "id = ? OR id = (SELECT namespace FROM attachments WHERE id = ?)"
+    rows = host.db.rows("namespaces", where, (target, target))
+    return next(iter(rows.values()), None)

@@ -179,7 +179,7 @@ class Dumper:
             netns=item.netns,
             name=item.name,
             mac=None if item.mac is None else near.mac,
-            mtu=near.mtu,
+            mtu=near.mtu if far is None or near.mtu != item.mtu else far.mtu,
             alias=near.alias,
             peer_netns=item.peer_netns if far is not None else "?",
             peer_name=far.name if far is not None else "",

@@ -8,7 +8,7 @@ from isthmus.model.address import IPV4, Address, Prefix
 from isthmus.model.value import Value
 from isthmus.netlink.wire import (
     NLM_F_CREATE,
-    NLM_F_EXCL,
+    NLM_F_REPLACE,
     Request,
     attr,
     attr_u8,
@@ -59,6 +59,7 @@ class IpAddress(Value):
 def add(index: int, address: Address, length: int, subject: str) -> Request:
     """Add an address that can be used at once: no duplicate-address detection, marked as ours.
 
+    One that the link has already becomes ours: a link that was renamed keeps its IPv4 addresses.
     IPv4 gets its broadcast address, as `ip address add ... brd +` does.
     """
     parts = [_INFO.pack(address.af, length, 0, 0, index), attr(_IFA_LOCAL, address.packed)]
@@ -67,7 +68,7 @@ def add(index: int, address: Address, length: int, subject: str) -> Request:
         parts.append(attr(_IFA_BROADCAST, Prefix.around(address, length).last.packed))
     parts.append(attr_u32(_IFA_FLAGS, _IFA_F_NODAD))
     parts.append(attr_u8(_IFA_PROTO, IFA_PROTO_ISTHMUS))
-    return Request(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, b"".join(parts), "add address to", subject)
+    return Request(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, b"".join(parts), "add address to", subject)
 
 
 def delete(index: int, address: Address, length: int, subject: str) -> Request:
