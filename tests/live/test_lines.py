@@ -1,0 +1,489 @@
+"""Lines of what isthmus promises that no other test holds: limits, drift, owners, targets, rights."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.live.driving import EngineRefused, Sniffer, drive, up, wait_for
+
+from isthmus.testing import HOST4, LAN4, Lab, Place, snapshot
+
+
+def listing(lab: Lab, *argv: str) -> Any:
+    return json.loads(lab.host.isthmus(*argv, "--format", "json").stdout)
+
+
+def addresses(place: Place, link: str) -> list[str]:
+    (found,) = place.ip_json("addr", "show", "dev", link)
+    return [str(one["local"]) for one in found["addr_info"] if one["scope"] == "global"]
+
+
+def default_link(place: Place, family: int) -> str:
+    found = place.ip_json(f"-{family}", "route", "show", "default")
+    return str(found[0]["dev"]) if found else ""
+
+
+# Limits
+
+
+def test_the_1024th_port_of_a_bridge_is_refused_and_nothing_changes(lab: Lab) -> None:
+    drive(lab.host, 'do(create_network, network("n", "10.1.0.0/16")); do(create_namespace, "a")')
+    lines = [f"link add p{number} type veth peer name q{number}\nlink set p{number} master n" for number in range(1022)]
+    lab.host.run("ip", "-batch", "-", input="\n".join(lines) + "\n")
+    drive(lab.host, 'do(create_namespace, "b"); do(attach, AttachmentWish(network="n"), "b")')
+    before = snapshot(lab.host)
+    with pytest.raises(EngineRefused, match=r"Refused: .*bridge n.*1023 ports"):
+        drive(lab.host, 'do(attach, AttachmentWish(network="n"), "a", (port("80:80"),))')
+    assert lab.host.netns("a").ip_json("link", "show") == lab.host.netns("a").ip_json("link", "show", "dev", "lo")
+    drive(lab.host, "reap(state_directory())")
+    assert snapshot(lab.host) == before
+    lab.host.run("ip", "link", "del", "p0")
+    drive(lab.host, 'do(attach, AttachmentWish(network="n"), "a")')
+
+
+def test_addresses_are_given_in_turn_rest_and_are_given_again_when_nothing_else_is_free(lab: Lab) -> None:
+    drive(
+        lab.host, 'do(create_network, network("n", "10.1.0.0/29")); [do(create_namespace, f"a{i}") for i in range(7)]'
+    )
+
+    def attach(number: int) -> str:
+        source = f'out = str(do(attach, AttachmentWish(network="n"), "a{number}").attachment.addresses[0])'
+        return str(drive(lab.host, source))
+
+    assert [attach(number) for number in range(3)] == ["10.1.0.2", "10.1.0.3", "10.1.0.4"]
+    drive(lab.host, 'do(detach, "n", "a0")')
+    assert attach(0) == "10.1.0.5"
+    assert attach(3) == "10.1.0.6"
+    # 10.1.0.2 alone is left, and it rests.
+    assert attach(4) == "10.1.0.2"
+    with pytest.raises(EngineRefused, match=r"subnet 10\.1\.0\.0/29 is full.*larger subnet"):
+        attach(5)
+
+
+# Several networks
+
+_TWO: Final = """
+do(create_network, network("n", "10.1.0.0/24", "fd01::/64")); do(create_network, network("o", "10.2.0.0/24"))
+do(create_network, network("p", "10.3.0.0/24", "fd03::/64")); do(create_namespace, "a")
+"""
+
+
+def test_the_default_route_and_what_is_published_follow_the_attachments(lab: Lab) -> None:
+    drive(lab.host, f'{_TWO}\ndo(attach, AttachmentWish(network="n"), "a", (port("8080:80"),))')
+    a = lab.host.netns("a")
+    a.serve("a", 80)
+    drive(lab.host, 'do(attach, AttachmentWish(network="o"), "a"); do(attach, AttachmentWish(network="p"), "a")')
+    assert (default_link(a, 4), default_link(a, 6)) == ("eth0", "eth0")
+    assert lab.lan.probe(HOST4, 8080) == f"a {LAN4} 80"
+
+    def leads_to() -> set[str]:
+        found = [one for one in listing(lab, "network", "inspect", "n")["elements"] if "anyport" in one["set"]]
+        found += [one for one in listing(lab, "network", "inspect", "o")["elements"] if "anyport" in one["set"]]
+        found += [one for one in listing(lab, "network", "inspect", "p")["elements"] if "anyport" in one["set"]]
+        return {match for one in found for match in re.findall(r"10\.\d\.0\.\d|fd0\d::\d", json.dumps(one))}
+
+    assert leads_to() == {"10.1.0.2", "fd01::2"}
+    drive(lab.host, 'do(detach, "n", "a")')
+    # Without IPv6 on the next, that of the one after it.
+    assert (default_link(a, 4), default_link(a, 6)) == ("eth1", "eth2")
+    assert leads_to() == {"10.2.0.2", "fd03::2"}
+    assert lab.lan.probe(HOST4, 8080) == f"a {LAN4} 80"
+    drive(lab.host, 'do(attach, AttachmentWish(network="n", default_route=True), "a")')
+    assert (default_link(a, 4), default_link(a, 6)) == ("eth0", "eth0")
+    assert lab.lan.probe(HOST4, 8080) == f"a {LAN4} 80"
+    drive(lab.host, 'do(detach, "n", "a"); do(attach, AttachmentWish(network="n", default_route=False), "a")')
+    assert (default_link(a, 4), default_link(a, 6)) == ("eth1", "eth2")
+
+
+# Commands
+
+
+def test_an_ended_command_is_no_drift_and_restart_starts_it_again(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"namespaces: {{a: {{command: [sh, -c, 'echo x >> {tmp_path}/said']}}}}\n")
+    said = tmp_path / "said"
+    lab.host.isthmus("up", "c.yaml", cwd=tmp_path)
+
+    def ended(times: int) -> bool:
+        (one,) = listing(lab, "ls")["commands"]
+        return one["state"] != "running" and said.exists() and said.read_text() == "x\n" * times
+
+    wait_for(lambda: ended(1), "the command's end")
+    assert lab.host.isthmus("plan", "c.yaml", cwd=tmp_path).returncode == 0
+    assert lab.host.isthmus("up", "c.yaml", cwd=tmp_path).stdout == "nothing to change\n"
+    assert ended(1)
+    lab.host.isthmus("up", "c.yaml", "--restart", cwd=tmp_path)
+    wait_for(lambda: ended(2), "the command's second end")
+
+
+def test_down_ends_double_forked_descendants(lab: Lab, tmp_path: Path) -> None:
+    source = "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+    source += f"open('{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(1000)\n"
+    (tmp_path / "daemon.py").write_text(source)
+    command = json.dumps([sys.executable, "-I", "-S", str(tmp_path / "daemon.py")])
+    (tmp_path / "c.yaml").write_text(f"namespaces: {{a: {{command: {command}}}}}\n")
+    lab.host.isthmus("up", "c.yaml", cwd=tmp_path)
+    pid = tmp_path / "pid"
+    wait_for(lambda: pid.exists() and pid.read_text() != "", "the daemon")
+    assert os.path.exists(f"/proc/{pid.read_text()}")
+    lab.host.isthmus("down", "c", cwd=tmp_path)
+    assert not os.path.exists(f"/proc/{pid.read_text()}")
+
+
+# Owners
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("networks: {n: {}}", "network n belongs to declaration one"),
+        ("namespaces: {a: {}}", "namespace a belongs to declaration one"),
+        ("networks: {m: {}}\nnamespaces: {b: {networks: {m: {}}, publish: ['8080:80']}}", "taken: a publishes 8080:80"),
+        ("namespaces: {mine: {}}", "namespace mine belongs to nobody"),
+    ],
+)
+def test_what_another_declaration_claims_is_refused_with_its_owner(lab: Lab, text: str, words: str) -> None:
+    one = "name: one\nnetworks: {n: {subnets: [10.1.0.0/24]}}\n"
+    up(lab.host, f"{one}namespaces: {{a: {{networks: {{n: {{}}}}, publish: ['8080:80']}}}}\n")
+    drive(lab.host, 'do(create_namespace, "mine")')
+    before = snapshot(lab.host)
+    two = f"name: two\n{text}"
+    for verb in ("up", "plan"):
+        with pytest.raises(EngineRefused, match=words):
+            drive(lab.host, f"do({verb}, load_text({two!r}))")
+    assert snapshot(lab.host) == before
+
+
+def test_a_network_that_others_use_stays_unless_forced(lab: Lab) -> None:
+    empty = snapshot(lab.host)
+    up(lab.host, "name: one\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {a: {networks: {n: {}}}}\n")
+    drive(lab.host, 'do(create_namespace, "b"); do(attach, AttachmentWish(network="n"), "b", (port("80:80"),))')
+    before = snapshot(lab.host)
+    done = lab.host.isthmus("down", "one", check=False)
+    assert (done.returncode, snapshot(lab.host)) == (3, before)
+    assert "b on n" in done.stderr
+    assert "a on n" not in done.stderr
+    assert "--force" in done.stderr
+    lab.host.isthmus("down", "one", "--force")
+    assert [one["name"] for one in listing(lab, "ns", "ls")] == ["b"]
+    assert listing(lab, "network", "ls") == []
+    wait_for(lambda: len(lab.host.netns("b").ip_json("link", "show")) == 1, "the end of b's link")
+    lab.host.isthmus("ns", "rm", "b")
+    assert snapshot(lab.host) == empty
+
+
+# Drift
+
+_DRIFT_TEXT: Final = """
+name: d
+networks: {n: {subnets: [10.1.0.0/24, "fd01::/64"]}, o: {subnets: [10.2.0.0/24]}}
+namespaces:
+  a: {networks: {n: {ip: [10.1.0.7, "fd01::7"], mac: "02:00:00:00:00:07"}}, publish: ["8080:80"]}
+  b: {networks: {n: {}, o: {}}}
+links: [[{ns: a, ip: 10.9.0.1/30, name: v}, {ns: b, ip: 10.9.0.2/30, name: v}]]
+"""
+_PORT: Final = "$(ip -o link show master n | sed -n '1s/^[0-9]*: \\([^@]*\\)@.*/\\1/p')"
+_DRIFT: Final = {
+    "link-deleted": "ip -n a link del eth0",
+    "direct-link-deleted": "ip -n a link del v",
+    "port-taken-off": f"ip link set {_PORT} nomaster",
+    "port-down": f"ip link set {_PORT} down",
+    "hairpin-off": f"bridge link set dev {_PORT} hairpin off",
+    "inner-link-down": "ip -n a link set eth0 down",
+    "address-deleted": "ip -n a addr del 10.1.0.7/24 dev eth0",
+    "address6-deleted": "ip -n a addr del fd01::7/64 dev eth0",
+    "gateway-deleted": "ip addr del 10.1.0.1/24 dev n",
+    "route-deleted": "ip -n a route del default",
+    "route6-deleted": "ip -n a -6 route del default",
+    "bridge-down": "ip link set dev n down",
+    "bridge-deleted": "ip link del dev n",
+    "bridge-mtu": "ip link set dev n mtu 1300",
+    "inner-mtu": "ip -n a link set eth0 mtu 1300",
+    "mac-changed": "ip -n a link set eth0 address 02:00:00:00:00:99",
+    "bridge-mac-changed": "ip link set dev n address 02:00:00:00:00:98",
+    "renamed": "ip -n a link set eth0 down; ip -n a link set eth0 name other",
+    "element-deleted": "nft delete element inet isthmus anyport4 '{ tcp . 8080 }'",
+    "isolation-element-deleted": "nft delete element inet isthmus bridges '{ n }'",
+    "rule-deleted": "nft flush chain inet isthmus wire",
+    "table-deleted": "nft delete table inet isthmus",
+    "sysctl-changed": "echo 0 > /proc/sys/net/ipv4/conf/n/forwarding",
+    "uplink-sysctl-changed": "echo 0 > /proc/sys/net/ipv4/conf/eth0/forwarding",
+    "hosts-line-deleted": "sed -i '/10.1.0.7/d' \"$ISTHMUS_RUN_DIR\"/hosts/n",
+    "resolv-conf-deleted": "rm /etc/netns/a/resolv.conf",
+    "namespace-deleted": "ip netns del a",
+}
+
+
+@pytest.fixture(scope="module")
+def drifting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, list[str]]]:
+    with Lab(tmp_path_factory.mktemp("drift")) as lab:
+        up(lab.host, _DRIFT_TEXT)
+        yield lab, sorted_lines(steady(lab))
+
+
+def steady(lab: Lab) -> str:
+    """Return what a snapshot says of host and namespaces, without the numbers of links."""
+    text = "".join(snapshot(place) for place in (lab.host, lab.host.netns("a"), lab.host.netns("b")))
+    moving = (
+        r'"(ifindex|link|link_index|link_netnsid|no|port_no|id|port_id|designated_port|tso_max_size|state|operstate)": '
+    )
+    text = re.sub(moving + r'("[^"]*"|\d+),? ?', "", text)
+    return re.sub(r'"(NO-CARRIER|LOWER_UP|linkdown)",? ?', "", text)
+
+
+def sorted_lines(text: str) -> list[str]:
+    return sorted(line for line in text.splitlines() if "ff00::/8" not in line and "33:33:" not in line)
+
+
+@pytest.mark.parametrize("kind", _DRIFT)
+def test_drift_is_shown_by_plan_and_mended_by_up(drifting: tuple[Lab, list[str]], kind: str) -> None:
+    lab, good = drifting
+    lab.host.run("sh", "-ec", _DRIFT[kind])
+    file = lab.host.path / "d.yaml"
+    file.write_text(_DRIFT_TEXT)
+    planned = lab.host.isthmus("plan", str(file), check=False)
+    lab.host.isthmus("up", str(file))
+    drive(lab.host, "reap(state_directory())")
+    assert planned.returncode == 2, planned.stdout + planned.stderr
+    assert lab.host.isthmus("plan", str(file)).returncode == 0
+    now = sorted_lines(steady(lab))
+    assert [one for one in good if one not in now] == []
+    assert [one for one in now if one not in good] == []
+
+
+# Targets
+
+
+def test_a_target_is_named_by_name_path_pid_and_id(lab: Lab) -> None:
+    drive(lab.host, 'do(create_network, network("n", "10.1.0.0/24")); do(create_namespace, "a")')
+    identity = str(drive(lab.host, 'out = do(attach, AttachmentWish(network="n"), "a").attachment.id'))
+    pid = lab.host.netns("a").spawn("sleep", "1000").pid
+    nameless = lab.host.unnamed()
+    lab.host.isthmus("attach", "n", str(nameless.pid))
+    wait_for(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes(), "the sleeper")
+    for number, target in enumerate(("a", "/run/netns/a", f"/proc/{pid}/ns/net", str(pid), identity)):
+        lab.host.isthmus("publish", target, f"{8000 + number}:80")
+        assert (
+            lab.host.isthmus("exec", target, "--", "ip", "-br", "addr", "show", "eth0").stdout.split()[2]
+            == "10.1.0.2/24"
+        )
+    assert len(lab.host.nft_json("list", "map", "inet", "isthmus", "anyport4")[0]["map"]["elem"]) == 5
+    lab.host.isthmus("detach", "n", identity)
+    assert [one["namespace"] for one in listing(lab, "network", "inspect", "n")["members"]] != ["a"]
+    lab.host.isthmus("detach", "n", f"/proc/{nameless.pid}/ns/net")
+    assert listing(lab, "network", "inspect", "n")["members"] == []
+
+
+def test_detach_succeeds_when_the_namespace_is_gone(lab: Lab) -> None:
+    drive(lab.host, 'do(create_network, network("n", "10.1.0.0/24"))')
+    lab.host.run("ip", "netns", "add", "theirs")
+    before = snapshot(lab.host)
+    lab.host.isthmus("attach", "n", "theirs", "-p", "8080:80")
+    lab.host.run("ip", "netns", "del", "theirs")
+    lab.host.isthmus("detach", "n", "theirs")
+    assert listing(lab, "ls")["namespaces"] == []
+    lab.host.run("ip", "netns", "add", "theirs")
+    wait_for(lambda: len(lab.host.ip_json("link", "show")) == 3, "the end of the link")
+    now = snapshot(lab.host).splitlines()
+    assert [
+        one for one in now if one not in before.splitlines() and "tso_max_size" not in one and "ff00::/8" not in one
+    ] == []
+    lab.host.isthmus("attach", "n", "theirs", "-p", "8080:80")
+
+
+def test_a_nonlocal_address_is_published_only_when_asked(lab: Lab) -> None:
+    drive(lab.host, f'{_TWO}\ndo(attach, AttachmentWish(network="n"), "a")')
+    lab.host.netns("a").serve("a", 80)
+    refused = lab.host.isthmus("publish", "a", "203.0.113.77:80:80", check=False)
+    assert (refused.returncode, "--allow-nonlocal" in refused.stderr) == (3, True)
+    lab.host.isthmus("publish", "a", "203.0.113.77:80:80", "--allow-nonlocal")
+    lab.host.run("ip", "addr", "add", "203.0.113.77/24", "dev", "eth0")
+    assert lab.lan.probe("203.0.113.77", 80) == f"a {LAN4} 80"
+
+
+def test_a_process_that_binds_a_published_port_afterwards_is_reported(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text(
+        "networks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {a: {networks: {n: {}}, publish: ['8080:80']}}\n"
+    )
+    lab.host.isthmus("up", "d.yaml", cwd=tmp_path)
+    pid = lab.host.serve("late", 8080, protocols=("tcp",)).pid
+    for argv in (("plan", "d.yaml"), ("repair",), ("up", "d.yaml")):
+        done = lab.host.isthmus(*argv, cwd=tmp_path)
+        assert "8080/tcp" in done.stderr, argv
+        assert str(pid) in done.stderr, argv
+    assert str(pid) in lab.host.isthmus("ls", "--format", "json").stdout
+
+
+# Rights and features
+
+
+def test_it_works_in_a_user_namespace(lab: Lab, tmp_path: Path) -> None:
+    state, run = tmp_path / "s", tmp_path / "r"
+    source = (
+        "set -e; ip link set lo up; mount -t tmpfs tmpfs /run; export ISTHMUS_STATE_DIR=$1 ISTHMUS_RUN_DIR=$2;"
+        ' i="$3 -m isthmus.doors.cli"; $i network create n --subnet 10.1.0.0/24; $i ns create a;'
+        " $i attach n a -p 8080:80; ping -c1 -W2 10.1.0.2; $i network inspect n"
+    )
+    argv = (
+        "unshare",
+        "-Urnm",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        source,
+        "sh",
+        str(state),
+        str(run),
+        sys.executable,
+    )
+    done = lab.host.run(*argv, check=False)
+    if done.returncode:
+        assert "error: " in done.stderr
+        assert "hint: " in done.stderr
+    else:
+        assert "1 received" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_without_nft_it_says_so_with_its_own_status(lab: Lab) -> None:
+    before = snapshot(lab.host)
+    source = 'mount --bind /dev/null "$(readlink -f /usr/sbin/nft)"; exec "$@"'
+    command = (sys.executable, "-m", "isthmus.doors.cli", "network", "create", "n", "--subnet", "10.1.0.0/24")
+    done = lab.host.run("unshare", "-m", "--propagation", "private", "sh", "-c", source, "sh", *command, check=False)
+    assert (done.returncode, done.stderr.count("error: ")) == (6, 1)
+    assert "nft" in done.stderr
+    assert snapshot(lab.host) == before
+
+
+def test_a_read_only_proc_is_a_matter_of_rights(lab: Lab) -> None:
+    before = snapshot(lab.host)
+    source = 'mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; exec "$@"'
+    command = (sys.executable, "-m", "isthmus.doors.cli", "network", "create", "n", "--subnet", "10.1.0.0/24")
+    done = lab.host.run("unshare", "-m", "--propagation", "private", "sh", "-c", source, "sh", *command, check=False)
+    assert done.returncode == 5
+    assert "/proc/sys" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert snapshot(lab.host) == before
+
+
+# Links
+
+
+@pytest.mark.parametrize("mtu", [1000, 1279, 1280, 1281, 9000])
+def test_an_mtu_of_choice_is_on_bridge_and_both_ends_and_pinned(lab: Lab, mtu: int) -> None:
+    drive(lab.host, f'do(create_network, network("n", "10.1.0.0/24", mtu={mtu})); do(create_namespace, "a")')
+    drive(lab.host, 'do(attach, AttachmentWish(network="n"), "a")')
+    assert {one["mtu"] for one in lab.host.ip_json("link", "show", "group", str(0x69737468))} == {mtu}
+    assert lab.host.netns("a").ip_json("link", "show", "eth0")[0]["mtu"] == mtu
+    lab.host.run("ip", "link", "add", "small", "mtu", str(mtu - 100), "type", "veth", "peer", "name", "other")
+    lab.host.run("ip", "link", "set", "small", "master", "n", "up")
+    assert lab.host.ip_json("link", "show", "n")[0]["mtu"] == mtu
+
+
+def test_the_mac_of_a_bridge_does_not_follow_its_ports(lab: Lab) -> None:
+    drive(lab.host, 'do(create_network, network("n", "10.1.0.0/24"))')
+    mac = lab.host.ip_json("link", "show", "n")[0]["address"]
+    lab.host.run("ip", "link", "add", "low", "address", "00:00:00:00:00:02", "type", "veth", "peer", "name", "far")
+    lab.host.run("ip", "link", "set", "low", "master", "n", "up")
+    assert lab.host.ip_json("link", "show", "n")[0]["address"] == mac
+    lab.host.run("ip", "link", "del", "low")
+    assert lab.host.ip_json("link", "show", "n")[0]["address"] == mac
+
+
+@pytest.mark.parametrize("name", ["a-name-too-long-for-a-link", "all", "default", "eth0"])
+def test_a_network_whose_name_is_no_free_link_name_gets_another_bridge(lab: Lab, name: str) -> None:
+    lab.host.isthmus("network", "create", name, "--subnet", "10.1.0.0/24")
+    found = listing(lab, "network", "inspect", name)
+    assert re.fullmatch("isth[0-9a-f]{8}", found["bridge"])
+    assert lab.host.ip_json("link", "show", found["bridge"])[0]["address"] == found["mac"]
+
+
+# Packets
+
+
+def test_the_mss_is_clamped_to_a_narrower_way_out(lab: Lab, bridge_nf: int) -> None:
+    assert bridge_nf in (0, 1)
+    drive(lab.host, 'do(create_network, network("n", "10.1.0.0/24", mtu=1500)); do(create_namespace, "a")')
+    drive(lab.host, 'do(attach, AttachmentWish(network="n"), "a")')
+    for place in (lab.host, lab.lan):
+        place.run("ip", "link", "set", "eth0", "mtu", "1300")
+    lab.lan.serve("lan", 9000, protocols=("tcp",))
+    sniffer = Sniffer(lab.lan, "eth0")
+    assert lab.host.netns("a").probe(LAN4, 9000) == f"lan {HOST4} 9000"
+
+    def is_syn(frame: bytes) -> bool:
+        return (
+            frame[12:14] == b"\x08\x00"
+            and frame[23] == 6
+            and frame[36:38] == (9000).to_bytes(2, "big")
+            and frame[47] == 2
+        )
+
+    syn = sniffer.wait(is_syn)
+    assert syn is not None
+    assert syn[54:58] == b"\x02\x04" + (1300 - 40).to_bytes(2, "big")
+
+
+def test_multicast_is_not_translated(lab: Lab, bridge_nf: int) -> None:
+    assert bridge_nf in (0, 1)
+    drive(lab.host, 'do(create_network, network("n", "10.1.0.0/24")); [do(create_namespace, x) for x in "ab"]')
+    drive(lab.host, '[do(attach, AttachmentWish(network="n"), x) for x in "ab"]')
+    sniffer = Sniffer(lab.host.netns("b"), "eth0")
+    source = "import socket; s = socket.socket(2, 2); s.sendto(b'x', ('239.1.2.3', 5000))"
+    lab.host.netns("a").python(source)
+    frame = sniffer.wait(lambda one: one[30:34] == bytes((239, 1, 2, 3)))
+    assert frame is not None
+    assert frame[26:30] == bytes((10, 1, 0, 2))
+
+
+_STREAM: Final = r"""
+import socket, sys, threading, time
+tcp = socket.create_connection((sys.argv[1], 7000))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.connect((sys.argv[1], 7000))
+udp.setblocking(False)
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+print("ready", flush=True)
+begin, sent, got, turns, last = time.monotonic(), 0, 0, 0, 0
+while not over.is_set() or (got < sent and time.monotonic() < last + 2):
+    if not over.is_set() and time.monotonic() >= begin + sent / 1000:
+        udp.send(b"x")
+        sent, last = sent + 1, time.monotonic()
+        if sent % 20 == 0:
+            tcp.sendall(b"x\n")
+            tcp.recv(100)
+            turns += 1
+    try:
+        udp.recv(100)
+        got += 1
+    except BlockingIOError:
+        pass
+print(sent, got, turns, flush=True)
+"""
+
+
+def test_a_change_to_one_namespace_does_not_disturb_another(lab: Lab, bridge_nf: int) -> None:
+    assert bridge_nf in (0, 1)
+    text = "name: d\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces:\n"
+    text += "  a: {networks: {n: {}}, publish: ['7000:7000', '7000:7000/udp']}\n"
+    up(lab.host, f"{text}  b: {{networks: {{n: {{}}}}, publish: ['8080:80']}}\n")
+    lab.host.netns("a").serve("a", 7000)
+    lab.lan.probe(HOST4, 7000, "udp")
+    stream = lab.lan.spawn(sys.executable, "-I", "-S", "-c", _STREAM, HOST4)
+    assert stream.stdout is not None
+    assert stream.stdout.readline() == "ready\n"
+    up(lab.host, f"{text}  b: {{networks: {{n: {{mac: '02:00:00:00:00:09'}}}}, publish: ['8081:80/udp']}}\n")
+    up(lab.host, f"{text}  c: {{networks: {{n: {{}}}}, publish: ['8082:80']}}\n")
+    output, errors = stream.communicate(timeout=30)
+    assert errors == ""
+    sent, got, turns = map(int, output.split())
+    assert (got, turns) == (sent, sent // 20)
+    assert sent > 300
