@@ -93,6 +93,7 @@ class Host:
                 self._db = Database(self.directory, writable=self.writable)
             elif self._watch is None:
                 self._watch = RouteWatch()  # entered again: a resident
+                self.access.resident = True
             if self.writable:
                 self._prepare()
             else:

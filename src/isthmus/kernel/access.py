@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-from _socket import AF_PACKET, SOCK_CLOEXEC, SOCK_RAW, socket
 
 from isthmus.errors import InvalidInput, KernelError, NotFound
+from isthmus.kernel.crier import Crier
 from isthmus.kernel.later import close_later
 from isthmus.kernel.netns import Inside, cookie, open_netns
 from isthmus.kernel.netns_locate import find
@@ -34,7 +34,9 @@ class Access:
     def __init__(self) -> None:
         self._routes: dict[str, Socket] = {}
         self._nft: Socket | None = None
-        self._packet: socket | None = None
+        self._crier: Crier | None = None
+        # Whether this call is one of many of a process that stays.
+        self.resident = False
         self._fds: dict[str, int] = {}
         self._known: dict[str, Namespace] = {}
         # Ifindexes of bridges, for residents; a call that fails clears it.
@@ -73,7 +75,9 @@ class Access:
         return self._known[netns].path
 
     def forget_namespaces(self) -> None:
-        """Close what is open on namespaces, so that they can end; the host's sockets stay."""
+        """Close what is open on namespaces, so that they can end; the host's sockets stay, and nothing is unsaid."""
+        if self._crier is not None:
+            self._crier.flush()
         for netns in {*self._routes, *self._fds} - {HOST}:
             self.forget(netns)
         self._known.clear()
@@ -144,11 +148,11 @@ class Access:
         return self._nft
 
     @property
-    def packet(self) -> socket:
-        """A packet socket of the host, bound to nothing."""
-        if self._packet is None:
-            self._packet = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)
-        return self._packet
+    def crier(self) -> Crier:
+        """What sends packets out of the host's links."""
+        if self._crier is None:
+            self._crier = Crier(beside=self.resident)
+        return self._crier
 
     def link(self, netns: str, name: str) -> Link | None:
         """Read one link by name; None: it does not exist."""
@@ -182,9 +186,10 @@ class Access:
         self.indexes.clear()
         for netns in [*self._routes, *self._fds]:
             self.forget(netns)
-        slow = [one for one in (self._nft, self._packet) if one is not None]
-        if slow:
-            close_later(*(one.fileno() for one in slow))
-        for one in slow:
-            one.close()
-        self._nft = self._packet = None
+        if self._nft is not None:
+            close_later(self._nft.fileno())
+            self._nft.close()
+            self._nft = None
+        if self._crier is not None:
+            self._crier.close()
+            self._crier = None

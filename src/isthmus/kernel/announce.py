@@ -38,10 +38,7 @@ def announce(access: Access, bridge: str, index: int, address: Address, mac: Mac
         packet = _ETHERNET.pack(_BROADCAST, mac.packed, _ETH_P_ARP) + _gratuitous_arp(address, mac.packed)
     else:
         packet = _ETHERNET.pack(_ALL_NODES_MAC, mac.packed, _ETH_P_IPV6) + _advertisement(address, mac.packed)
-    try:
-        access.packet.sendto(packet, (bridge, 0))
-    except OSError:
-        return  # the bridge is down, or has gone: nobody is there to be told
+    access.crier.send(packet, bridge)
     # What leaves by the bridge does not come in by it: the host's own cache is told directly.
     access.route("").ask([rtnl_neighbour.delete(index, address)])
 

@@ -11,7 +11,7 @@ import marshal
 
 from isthmus.errors import StoreError
 from isthmus.model.address import Address
-from isthmus.model.network import Attachment
+from isthmus.model.network import Attachment, Network
 from isthmus.model.value import Value
 from isthmus.store.edit import Edit
 from isthmus.store.schema import ENCODE, KEYS, UPSERT, kind_of
@@ -107,6 +107,8 @@ def settle(db: Database, number: int, edit: Edit, meta: dict[str, object], trash
 
 def _write(db: Database, edit: Edit, now: float) -> None:
     touched = set()
+    if any(isinstance(row, Network) for row in edit.puts) or any(kind == "networks" for kind, _ in edit.drops):
+        db.forget_networks()
     for kind, key in edit.drops:
         if kind == "attachments":
             touched |= _release(db, key, now + REST_S)

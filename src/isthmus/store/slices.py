@@ -24,7 +24,7 @@ __all__ = [
 def load_networks(db: Database) -> Record:
     """Load what an attach of a namespace that is not on record must know: nothing hangs on it yet."""
     return Record.empty().replace(
-        networks=db.rows("networks"),
+        networks=db.networks(),
         borrowed=db.rows("borrowed"),
         made_elsewhere=bool(db.all("SELECT 1 FROM namespaces WHERE made LIMIT 1")),
     )
@@ -37,7 +37,7 @@ def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
     known = sorted({*namespaces, *(end.namespace for link in links.values() for end in (link.a, link.b))})
     inside = f"namespace IN ({marks})"
     return Record(
-        networks=db.rows("networks"),
+        networks=db.networks(),
         namespaces=db.rows("namespaces", f"id IN ({', '.join('?' * len(known))})", known),
         attachments=db.rows("attachments", inside, namespaces),
         publishes=db.rows("publishes", inside, namespaces),

@@ -13,7 +13,7 @@ from fcntl import LOCK_EX, LOCK_UN, flock
 from stat import S_ISREG, S_IWGRP, S_IWOTH
 
 from isthmus.errors import NotPermitted, StoreError
-from isthmus.model.network import Record, Row
+from isthmus.model.network import Network, Record, Row
 from isthmus.store.driver import Error, connect
 from isthmus.store.schema import APPLICATION_ID, KEYS, SCHEMA, VERSION, decode_row
 
@@ -90,6 +90,7 @@ class Database:
         self.path = f"{directory}/{_FILE}"
         self.writable = writable
         self._durable = False
+        self._networks: tuple[int, dict[str, Network]] | None = None
         fresh = self._inspect()
         try:
             self._open(fresh=fresh)
@@ -223,6 +224,17 @@ class Database:
     def set_meta(self, key: str, value: object) -> None:
         """Store a fact about the host."""
         self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def networks(self) -> dict[str, Network]:
+        """Return all networks; a resident keeps them while nobody else commits and it changes none itself."""
+        version = self.one("PRAGMA data_version")[0]
+        if self._networks is None or self._networks[0] != version:
+            self._networks = (version, self.rows("networks"))
+        return self._networks[1]
+
+    def forget_networks(self) -> None:
+        """Read the networks again the next time: one was put or dropped."""
+        self._networks = None
 
     def record(self) -> Record:
         """Load the whole record."""
