@@ -133,8 +133,9 @@ class Host:
             self._lock.release()
 
     def _prepare(self) -> None:
-        meta = self._meta = self.db.all_meta()
-        self._identify(meta)
+        self._meta = self.db.all_meta()
+        self._identify(self._meta)
+        meta = self._meta
         if meta["journal"] is not None:
             for entry in entries(self.db):
                 self.recover(entry)
