@@ -1,0 +1,63 @@
+"""Ctrl-C at any instant of `up` leaves the old or the new state, without a repair."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from isthmus.testing import Lab, snapshot
+
+NAMESPACES = 20
+ROUNDS = 14
+
+
+def declared() -> str:
+    spaces = "".join(
+        f'  n{one}: {{networks: {{br0: {{ip: 10.7.0.{one + 10}}}}}, publish: ["{8100 + one}:80/tcp"]}}\n'
+        for one in range(NAMESPACES)
+    )
+    return f'name: many\nnetworks: {{br0: {{subnets: [10.7.0.0/24, "fd07::/64"]}}}}\nnamespaces:\n{spaces}'
+
+
+def becomes(lab: Lab, wanted: str) -> bool:
+    """Tell whether the host is as wanted once the child that clears dead links is done."""
+    deadline = time.monotonic() + 5
+    while snapshot(lab.host) != wanted:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_an_interrupted_up_leaves_the_old_or_the_new_state(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "many.yaml"
+    file.write_text(declared())
+    argv = (sys.executable, "-m", "isthmus.doors.cli", "up", str(file))
+    # One whole round: /run/netns is a mount from now on, and the time is known.
+    start = time.monotonic()
+    lab.host.isthmus("up", str(file))
+    whole_s = time.monotonic() - start
+    lab.host.isthmus("down", "many")
+    old = snapshot(lab.host)
+    chance = random.Random(1)
+    outcomes = []
+    for number in range(ROUNDS):
+        process = lab.host.spawn(*argv)
+        time.sleep(whole_s * (number + chance.random()) / ROUNDS)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        is_new = lab.host.isthmus("plan", str(file), check=False).returncode == 0
+        outcomes.append((process.returncode, is_new))
+        if is_new:
+            lab.host.isthmus("down", "many")
+        assert becomes(lab, old), f"round {number}: {process.returncode} {errors}"
+    assert sum(status in (130, -signal.SIGINT) for status, _ in outcomes) >= 3, outcomes
+    assert any(not is_new for _, is_new in outcomes), outcomes

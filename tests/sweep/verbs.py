@@ -1,0 +1,151 @@
+"""The verbs of the sweep: how the host is before, the verb, and how the host is made as before again."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from isthmus.declare.file import loads
+from isthmus.declare.words import publish as port
+from isthmus.engine import (
+    Host,
+    attach,
+    create_namespace,
+    create_network,
+    detach,
+    down,
+    publish,
+    reap,
+    remove_namespace,
+    remove_network,
+    repair,
+    unpublish,
+    up,
+)
+from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.declared import AttachmentWish, NetworkWish
+
+__all__ = ["VERBS", "Step", "Verb", "seed"]
+
+Step = Callable[[Host], Any]
+
+_FIRST: Final = """
+name: sweep
+networks:
+  br0: {subnets: [10.7.0.0/24, "fd07::/64"], uplink: nat}
+namespaces:
+  a:
+    networks: {br0: {ip: [10.7.0.50, "fd07::50"], mac: "02:00:00:00:00:50"}}
+    publish: ["8080:80/tcp", "127.0.0.1:53:53/udp"]
+    command: [sleep, "1000"]
+  b:
+    networks: {br0: {ip: [10.7.0.51, "fd07::51"], mac: "02:00:00:00:00:51"}}
+    publish: ["8081:80/tcp"]
+"""
+_SECOND: Final = """
+name: sweep
+networks:
+  br0: {subnets: [10.7.0.0/24, "fd07::/64"], uplink: nat}
+  br1: {subnets: [10.8.0.0/24], uplink: none}
+namespaces:
+  a:
+    networks: {br0: {ip: [10.7.0.60, "fd07::60"], mac: "02:00:00:00:00:50"}, br1: {ip: 10.8.0.50}}
+    publish: ["8082:80/tcp", "8081:81/tcp", "5353:53/udp"]
+    command: [sleep, "2000"]
+  c:
+    networks: {br0: {ip: [10.7.0.61, "fd07::61"]}}
+links:
+  - [{ns: a, ip: 10.0.0.1/30, name: x}, {ns: c, ip: 10.0.0.2/30, name: y}]
+"""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`before` steps lead from an empty host to where the verb starts, `back` from after it to there.
+
+    `leaving`: a call that fails on the way has been led to its end; else to its start. `first` steps are part
+    of each round, ahead of the verb, without faults.
+    """
+
+    before: tuple[Step, ...]
+    run: Step
+    back: tuple[Step, ...]
+    leaving: bool = False
+    first: tuple[Step, ...] = ()
+    floor: int = 20
+
+
+def _network(name: str, *subnets: str) -> Step:
+    wish = NetworkWish(name=name, subnets=tuple(map(Prefix.parse, subnets)))
+    return lambda host: create_network(host, wish)
+
+
+def _attach(number: int, name: str, *ports: str) -> Step:
+    ips = (Address.parse(f"10.7.0.{number}"), Address.parse(f"fd07::{number}"))
+    wish = AttachmentWish(network="br0", ips=ips, mac=Mac.parse(f"02:00:00:00:00:{number}"))
+    return lambda host: attach(host, wish, name, [port(one, "publish") for one in ports])
+
+
+def _namespace(name: str) -> Step:
+    return lambda host: create_namespace(host, name)
+
+
+def _up(text: str) -> Step:
+    declaration = loads(text, "sweep.yaml")
+    return lambda host: up(host, declaration)
+
+
+def _forget(host: Host) -> None:
+    """Take the state file away."""
+    for name in os.listdir(host.directory):
+        if name.startswith("state.db"):
+            os.unlink(f"{host.directory}/{name}")
+
+
+_WITH_NEIGHBOUR: Final = (
+    _network("br0", "10.7.0.0/24", "fd07::/64"),
+    _namespace("a"),
+    _namespace("b"),
+    _attach(51, "b", "127.0.0.1:8081:80/tcp"),
+)
+_ATTACH: Final = _attach(50, "a", "8080:80/tcp", "127.0.0.1:5300:53/udp")
+_DETACH: Final[Step] = lambda host: detach(host, "br0", "a")  # noqa: E731
+_PUBLISH: Final[Step] = lambda host: publish(host, "a", port("5353:53/udp", "publish"))  # noqa: E731
+_UNPUBLISH: Final[Step] = lambda host: unpublish(host, "a", port("5353:53/udp", "publish"))  # noqa: E731
+_REMOVE_A: Final[Step] = lambda host: remove_namespace(host, "a")  # noqa: E731
+_REMOVE_NETWORK: Final[Step] = lambda host: remove_network(host, "br0")  # noqa: E731
+_DOWN: Final[Step] = lambda host: down(host, "sweep")  # noqa: E731
+
+_UP: Final = _up(_FIRST)
+
+VERBS: Final = {
+    "attach": Verb(_WITH_NEIGHBOUR, _ATTACH, (_DETACH,), floor=25),
+    "detach": Verb((*_WITH_NEIGHBOUR, _ATTACH), _DETACH, (_ATTACH,), leaving=True),
+    "publish": Verb((*_WITH_NEIGHBOUR, _ATTACH), _PUBLISH, (_UNPUBLISH,), floor=15),
+    "unpublish": Verb((*_WITH_NEIGHBOUR, _ATTACH, _PUBLISH), _UNPUBLISH, (_PUBLISH,), leaving=True, floor=15),
+    "first call": Verb((), repair, (), first=(_forget,), leaving=True, floor=20),
+    "network create": Verb((repair,), _WITH_NEIGHBOUR[0], (_REMOVE_NETWORK,)),
+    "network rm": Verb(_WITH_NEIGHBOUR[:1], _REMOVE_NETWORK, _WITH_NEIGHBOUR[:1], leaving=True),
+    "ns create": Verb(_WITH_NEIGHBOUR[:1], _namespace("a"), (_REMOVE_A,)),
+    "ns rm": Verb((*_WITH_NEIGHBOUR, _ATTACH), _REMOVE_A, (_namespace("a"), _ATTACH), leaving=True),
+    "up": Verb((repair,), _UP, (_DOWN,), floor=60),
+    "up again": Verb((_UP,), _up(_SECOND), (_DOWN, _UP), floor=60),
+    "down": Verb((_UP,), _DOWN, (_UP,), leaving=True, floor=50),
+    "reap": Verb(
+        _WITH_NEIGHBOUR, lambda host: reap(host.directory), (), first=(_ATTACH, _DETACH), leaving=True, floor=8
+    ),
+}
+
+
+_STEPS: Final = list(
+    dict.fromkeys(step for verb in VERBS.values() for step in (*verb.before, *verb.first, verb.run, *verb.back))
+)
+
+
+def seed(step: Step) -> None:
+    """Draw the same random bytes each time that a step is taken, so that what it makes has the same names and MACs."""
+    source = random.Random(_STEPS.index(step) if step in _STEPS else -1)
+    os.urandom = source.randbytes
