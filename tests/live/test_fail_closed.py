@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.live.driving import EngineRefused, Sniffer, drive, up
+from tests.live.driving import EngineRefused, Sniffer, drive, up, wait_for
 
 from isthmus.testing import HOST4, LAN4, Lab
 
@@ -248,6 +248,27 @@ def test_the_first_connect_from_outside_needs_no_second_try(lab: Lab, bridge_nf:
     begin = time.monotonic()
     answer = lab.lan.python(FIRST, address, "8085")
     assert float(answer.stdout) < 0.3, time.monotonic() - begin
+
+
+def test_the_ruleset_comes_back_with_its_elements_in_one_transaction(lab: Lab, tmp_path: Path) -> None:
+    up(lab.host, TOPOLOGY)
+    lab.host.run("nft", "flush", "ruleset")
+    seen = tmp_path / "monitor"
+    lab.host.spawn("sh", "-c", f"exec stdbuf -oL nft monitor > {seen}")
+
+    def is_listening() -> bool:
+        lab.host.run("nft", "add table inet probe; delete table inet probe")
+        return seen.exists() and "probe" in seen.read_text()
+
+    wait_for(is_listening, "the monitor")
+    drive(lab.host, "entered()")
+    lab.host.run("nft", "add table inet last; delete table inet last")
+    wait_for(lambda: "inet last" in seen.read_text(), "the end")
+    commits = seen.read_text().split("# new generation")
+    (loaded,) = [one for one in commits if "add chain inet isthmus postrouting" in one]
+    assert "element inet isthmus bridges" in loaded
+    assert "element inet isthmus closed4" in loaded
+    assert "element inet isthmus anyport4" in loaded
 
 
 def test_a_new_address_is_announced_to_the_neighbours(lab: Lab) -> None:

@@ -160,6 +160,25 @@ def test_what_another_declaration_claims_is_refused_with_its_owner(lab: Lab, tex
     assert snapshot(lab.host) == before
 
 
+_SWAP: Final = """
+name: swap
+networks: {{n: {{subnets: [10.1.0.0/24]}}}}
+namespaces:
+  a: {{networks: {{n: {{ip: {0}}}}}}}
+  b: {{networks: {{n: {{ip: {1}}}}}}}
+"""
+
+
+def test_namespaces_of_one_declaration_exchange_their_addresses(lab: Lab) -> None:
+    up(lab.host, _SWAP.format("10.1.0.2", "10.1.0.3"))
+    up(lab.host, _SWAP.format("10.1.0.3", "10.1.0.2"))
+    assert [addresses(lab.host.netns(name), "eth0") for name in "ab"] == [["10.1.0.3"], ["10.1.0.2"]]
+    assert lab.host.netns("a").pings("10.1.0.2")
+    assert up(lab.host, _SWAP.format("10.1.0.3", "10.1.0.2")) == []
+    up(lab.host, _SWAP.format("10.1.0.2", "10.1.0.4").replace("  a: {networks: {n: {ip: 10.1.0.2}}}\n", ""))
+    assert addresses(lab.host.netns("b"), "eth0") == ["10.1.0.4"]
+
+
 def test_a_network_that_others_use_stays_unless_forced(lab: Lab) -> None:
     empty = snapshot(lab.host)
     up(lab.host, "name: one\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {a: {networks: {n: {}}}}\n")

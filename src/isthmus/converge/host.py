@@ -338,10 +338,11 @@ class Host:
         return f"{self.run_directory}/commands"
 
     def _carry_out(self, entry: Entry, course: _Course, edit: Edit, record: Record) -> None:
+        assert self._lock is not None, "use a writable Host in a with block"
         total = len(course.plan.steps)
         progress = self.progress
         report = (lambda done: progress(done, total)) if progress is not None else None
-        applier = Applier(self.access, self._commands, report)
+        applier = Applier(self.access, self._commands, self._lock.fd, report)
         applier.generation = self._generation
         applier.apply(course.plan)
         self._generation = applier.generation

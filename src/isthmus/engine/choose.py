@@ -50,6 +50,8 @@ class Chooser:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._given: dict[str, set[int]] = {}
+        # Attachments that give their addresses up in the same edit.
+        self.leaving: frozenset[str] = frozenset()
         self._last: dict[tuple[str, int], Address] = {}
         self._now = time.time()
         self._sequence = 0
@@ -224,7 +226,7 @@ class Chooser:
             (network.name, address.packed),
         )
         given = self._given.setdefault(network.name, set())
-        holder = rows[0][0] if rows else None
+        holder = rows[0][0] if rows and rows[0][0] not in self.leaving else None
         if (holder is not None and (before is None or holder != before.id)) or address.number in given:
             users = self._host.db.all("SELECT namespace FROM attachments WHERE id = ?", (holder,))
             name = users[0][0] if users else "another namespace"

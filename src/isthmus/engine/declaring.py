@@ -142,6 +142,7 @@ class _Upping:
         self._check_owners()
         self._remove()
         self._networks()
+        self._chooser.leaving = self._leaving()
         for wish in self._wish.namespaces:
             self._namespace(wish)
         publishes: list[Publish] = []
@@ -206,6 +207,15 @@ class _Upping:
             if _link_is_of(row, wish):
                 return wish
         return None
+
+    def _leaving(self) -> frozenset[str]:
+        """Return the attachments that give up an address: those dropped, and those that are to have another."""
+        dropped = {key for kind, key in self._edit.drops if kind == "attachments"}
+        for wish in self._wish.namespaces:
+            for one in wish.attachments:
+                rows = [row for row in self._before.attachments_of(wish.name) if row.network == one.network]
+                dropped |= {row.id for row in rows if one.ips and not set(one.ips) <= set(row.addresses)}
+        return frozenset(dropped)
 
     def _networks(self) -> None:
         for wish in self._wish.networks:

@@ -32,7 +32,7 @@ from isthmus.model.host import (
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
-from isthmus.model.ruleset import PROTOCOLS
+from isthmus.model.ruleset import PORT_SETS, PROTOCOLS
 from isthmus.netlink import nft
 
 TYPE_CHECKING = False
@@ -56,12 +56,16 @@ class Applier:
     loaded (empty: it was taken away).
     """
 
-    def __init__(self, access: Access, commands: Commands, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, access: Access, commands: Commands, lock: int, progress: Callable[[int], None] | None = None
+    ) -> None:
         self._access = access
+        self._lock = lock
         self._commands = commands
         self._progress = progress
         self._links = LinkHands(access)
         self._elements: list[Step] = []
+        self._early: list[Element] = []
         self.cookies: dict[str, int] = {}
         self.generation: int | None = None
         self.loaded: str | None = None
@@ -77,9 +81,13 @@ class Applier:
         Raises:
             IsthmusError: a step was refused; the ones before it were carried out.
         """
+        self._early = _early_elements(plan)
+        early = {item.key for item in self._early}
         for number, step in enumerate(plan.steps):
             item = step.item
             if type(item) is Element:
+                if item.key in early:
+                    continue
                 self._links.send()
                 self._elements.append(step)
                 continue
@@ -174,8 +182,9 @@ class Applier:
             unload_ruleset(self._access)
             self.loaded = ""
         else:
-            load_ruleset()
+            load_ruleset(self._early, self._lock)
             self.loaded = fingerprint(self._access)
+            self._forget_flows([Add(item=one) for one in self._early])
         self.generation = None
 
     # Namespaces
@@ -193,6 +202,18 @@ def _is_datagram(item: Element) -> bool:
     if item.name in ("anyport4", "anyport6"):
         return item.parts[0] != _TCP
     return item.name in ("port4", "port6") and item.parts[1] != _TCP
+
+
+def _early_elements(plan: Plan) -> list[Element]:
+    """Return the elements that come with the ruleset, in its transaction: isolation never rests on empty sets.
+
+    While links are still to be made, those that steer to them wait.
+    """
+    if not any(isinstance(step.item, Ruleset) and not isinstance(step, Remove) for step in plan.steps):
+        return []
+    waits = any(isinstance(step, Add) and isinstance(step.item, Veth) for step in plan.steps)
+    added = [step.item for step in plan.steps if isinstance(step, Add)]
+    return [one for one in added if isinstance(one, Element) and not (waits and one.name in PORT_SETS)]
 
 
 def _split(steps: Sequence[Step]) -> tuple[list[Element], list[Element]]:

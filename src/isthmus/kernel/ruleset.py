@@ -11,13 +11,16 @@ import os
 
 from isthmus.errors import KernelError, Unsupported
 from isthmus.kernel.access import Access
-from isthmus.model.ruleset import RULESET
+from isthmus.model.ruleset import RULESET, element_command
 from isthmus.netlink import nft
 from isthmus.netlink.wire import attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final
+
+    from isthmus.model.host import Element
 
 __all__ = ["fingerprint", "generation", "load_ruleset", "ruleset_text", "unload_ruleset"]
 
@@ -63,8 +66,10 @@ def fingerprint(access: Access) -> str | None:
     return _digest(nft.fingerprint(*dumps) + flags)
 
 
-def load_ruleset() -> None:
-    """Load the static ruleset in the place of any that is there, in one transaction.
+def load_ruleset(elements: Iterable[Element], lock: int) -> None:
+    """Load the static ruleset in the place of any that is there, with elements, in one transaction.
+
+    `lock` is a descriptor that `nft` inherits: when we are killed, the next call waits until it has ended.
 
     Raises:
         Unsupported: there is no `nft` program.
@@ -74,18 +79,20 @@ def load_ruleset() -> None:
     if program is None:
         raise Unsupported("nft", "cannot load the ruleset: there is no nft program", hint="install nftables")
     text = f"table inet isthmus\ndelete table inet isthmus\n{ruleset_text()}"
-    status, words = _feed(program, text.encode())
+    text += "".join(f"{element_command('add', one)}\n" for one in elements)
+    status, words = _feed(program, text.encode(), lock)
     if status:
         raise KernelError("load", "table inet isthmus", errno.EINVAL, words.strip().replace("\n", "; "))
 
 
-def _feed(program: str, text: bytes) -> tuple[int, str]:
+def _feed(program: str, text: bytes, lock: int) -> tuple[int, str]:
     """Run `nft -f -` with a text; return its exit status and what it said."""
     source, says = os.memfd_create("isthmus-ruleset"), os.memfd_create("isthmus-nft")
     try:
         os.write(source, text)
         os.lseek(source, 0, os.SEEK_SET)
         actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, says, 1), (os.POSIX_SPAWN_DUP2, says, 2)]
+        actions.append((os.POSIX_SPAWN_DUP2, lock, 3))
         pid = os.posix_spawn(program, [program, "-f", "-"], os.environ, file_actions=actions)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         os.lseek(says, 0, os.SEEK_SET)

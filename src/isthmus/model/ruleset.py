@@ -11,7 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["PROTOCOLS", "PROTOCOL_NAMES", "RULESET", "SETS", "TABLE", "SetType"]
+    from isthmus.model.host import Element
+
+__all__ = ["PORT_SETS", "PROTOCOLS", "PROTOCOL_NAMES", "RULESET", "SETS", "TABLE", "SetType", "element_command"]
 
 TABLE: Final = "isthmus"
 # The static ruleset's version: blake2s of planner/ruleset.nft, 8 bytes (a test compares the two).
@@ -19,6 +21,10 @@ RULESET: Final = "f9ebe468a64b175f"
 # IANA protocol numbers.
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
+
+
+# The sets that steer packets to an attachment; all others are of a network.
+PORT_SETS: Final = frozenset({"port4", "port6", "anyport4", "anyport6", "open4", "open6"})
 
 
 class SetType(Value):
@@ -58,3 +64,20 @@ SETS: Final[dict[str, SetType]] = {
     "open4": SetType(key=(_A4, _PROTO, _PORT)),
     "open6": SetType(key=(_A6, _PROTO, _PORT)),
 }
+
+
+def element_command(verb: str, item: Element) -> str:
+    """Return the line of nft that adds or deletes (`verb`) an element of our table."""
+    kind = SETS[item.name]
+    key = " . ".join(_part(name, part) for name, part in zip(kind.key, item.parts, strict=True))
+    if item.data and verb == "add":
+        key += " : " + " . ".join(_part(name, part) for name, part in zip(kind.data, item.data, strict=True))
+    return f"{verb} element inet {TABLE} {item.name} {{ {key} }}"
+
+
+def _part(kind: str, part: object) -> str:
+    if kind == "ifname":
+        return f'"{part}"'
+    if kind == "inet_proto" and isinstance(part, int):
+        return PROTOCOL_NAMES.get(part, str(part))
+    return str(part)

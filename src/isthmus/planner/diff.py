@@ -27,7 +27,7 @@ from isthmus.model.host import (
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
-from isthmus.planner.firewall import PORT_SETS
+from isthmus.model.ruleset import PORT_SETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,12 +10,8 @@ from isthmus.model.ruleset import PROTOCOLS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Final
 
-__all__ = ["PORT_SETS", "needs_loopback", "network_elements", "publish_elements", "publish_targets"]
-
-# The sets that steer packets to an attachment; all others are of a network.
-PORT_SETS: Final = frozenset({"port4", "port6", "anyport4", "anyport6", "open4", "open6"})
+__all__ = ["needs_loopback", "network_elements", "publish_elements", "publish_targets"]
 
 
 def network_elements(network: Network, others: Iterable[Network]) -> Iterator[Element]:

@@ -7,7 +7,7 @@ Source: ip-link(8), ip-address(8), ip-route(8), ip-netns(8), bridge(8), nft(8), 
 
 from __future__ import annotations
 
-from isthmus.model.address import IPV4, Address, Prefix
+from isthmus.model.address import IPV4
 from isthmus.model.host import (
     HOST,
     HOSTS_HEAD,
@@ -27,7 +27,7 @@ from isthmus.model.host import (
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
-from isthmus.model.ruleset import PROTOCOL_NAMES, SETS, TABLE
+from isthmus.model.ruleset import TABLE, element_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,26 +81,10 @@ def _nft(lines: list[str]) -> list[str]:
 def _element_lines(step: Step) -> list[str]:
     lines = []
     if isinstance(step, Change) and isinstance(step.before, Element):
-        lines.append(_element("delete", step.before))
+        lines.append(element_command("delete", step.before))
     assert isinstance(step.item, Element)
-    lines.append(_element("delete" if isinstance(step, Remove) else "add", step.item))
+    lines.append(element_command("delete" if isinstance(step, Remove) else "add", step.item))
     return lines
-
-
-def _element(verb: str, item: Element) -> str:
-    kind = SETS[item.name]
-    key = " . ".join(_part(name, part) for name, part in zip(kind.key, item.parts, strict=True))
-    if item.data and verb == "add":
-        key += " : " + " . ".join(_part(name, part) for name, part in zip(kind.data, item.data, strict=True))
-    return f"{verb} element inet {TABLE} {item.name} {{ {key} }}"
-
-
-def _part(kind: str, part: str | int | Address | Prefix) -> str:
-    if kind == "ifname":
-        return f'"{part}"'
-    if kind == "inet_proto" and isinstance(part, int):
-        return PROTOCOL_NAMES.get(part, str(part))
-    return str(part)
 
 
 class _Writer:

@@ -62,21 +62,21 @@ class Lock:
         _owned_directory(directory)
         path = f"{directory}/{_LOCK}"
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as cause:
             raise StoreError(f"cannot open {path}: {cause.strerror}") from cause
 
     def take(self) -> None:
         """Wait until nobody else holds it, and hold it."""
-        flock(self._fd, LOCK_EX)
+        flock(self.fd, LOCK_EX)
 
     def release(self) -> None:
         """Let the next writer in."""
-        flock(self._fd, LOCK_UN)
+        flock(self.fd, LOCK_UN)
 
     def close(self) -> None:
         """Close it, which releases it."""
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 def _not_permitted(path: str) -> NotPermitted:

@@ -9,14 +9,11 @@ from isthmus.model.ruleset import PROTOCOL_NAMES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Final
 
     # sign, protocol, host address as text, addresses it leads to
     Kind = tuple[str, int, str, tuple[str, ...]]
 
-__all__ = ["PORT_SETS", "bracketed", "port_lines"]
-
-PORT_SETS: Final = frozenset({"port4", "port6", "anyport4", "anyport6", "open4", "open6"})
+__all__ = ["bracketed", "port_lines"]
 
 
 def bracketed(address: Address | str) -> str:

@@ -6,7 +6,7 @@ sysctls of a network) is said in that object's line; `verbose` gives each its ow
 
 from __future__ import annotations
 
-from isthmus.doors.cli.ports import PORT_SETS, port_lines
+from isthmus.doors.cli.ports import port_lines
 from isthmus.model.address import IPV6, Address, Mac, Prefix
 from isthmus.model.host import (
     HOST,
@@ -26,6 +26,7 @@ from isthmus.model.host import (
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
+from isthmus.model.ruleset import PORT_SETS
 from isthmus.model.value import Value
 
 TYPE_CHECKING = False
