@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.live.driving import drive
+from tests.live.driving import drive, wait_for
 
 from isthmus.testing import Lab, snapshot
 
@@ -117,6 +117,11 @@ def seen_on_record(path: Path) -> dict[str, list[Any]]:
     }
 
 
+def has_carrier(lab: Lab) -> bool:
+    links = {link["ifname"]: link["flags"] for link in lab.host.ip_json("link")}
+    return any("NO-CARRIER" not in links[name] for name in ("br0", "br1"))
+
+
 def test_eight_processes_attach_and_detach_at_once(lab: Lab) -> None:
     pristine = snapshot(lab.host)
     drive(lab.host, "do(create_network, network('br0', '10.16.0.0/16', 'fd16::/64'))")
@@ -126,6 +131,7 @@ def test_eight_processes_attach_and_detach_at_once(lab: Lab) -> None:
     for name in ("br0", "br1"):
         drive(lab.host, f"do(attach, AttachmentWish(network={name!r}), 'w0a'); do(detach, {name!r}, 'w0a')")
     drive(lab.host, "from isthmus.engine import reap; out = reap(state_directory())")
+    wait_for(lambda: not has_carrier(lab), "bridges that have seen that their ports are gone")
     before = snapshot(lab.host)
     workers = [lab.host.spawn(sys.executable, "-c", _WORKER, str(number), str(DURATION_S)) for number in range(WORKERS)]
     rounds = 0

@@ -12,7 +12,7 @@ import os
 import sys
 
 from isthmus.kernel.access import Access
-from isthmus.kernel.flows import forget_address
+from isthmus.kernel.flows import forget_addresses
 from isthmus.model.address import Address
 from isthmus.model.host import HOST, TRASH_GROUP
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -34,11 +34,11 @@ def reap(directory: str) -> None:
 def _reap_rows(access: Access, directory: str) -> None:
     database = Database(directory, writable=True)
     try:
-        for (what,) in database.all("SELECT what FROM trash"):
-            kind, _, subject = str(what).partition(" ")
-            if kind == "flows":
-                forget_address(access, Address.parse(subject))
-            database.run("DELETE FROM trash WHERE what = ?", (what,))
+        rows = [(str(what),) for (what,) in database.all("SELECT what FROM trash")]
+        addresses = {Address.parse(what[6:]) for (what,) in rows if what.startswith("flows ")}
+        if addresses:
+            forget_addresses(access, addresses)
+        database.run_many("DELETE FROM trash WHERE what = ?", rows)
         database.run("PRAGMA wal_checkpoint(PASSIVE)")
     finally:
         database.close()

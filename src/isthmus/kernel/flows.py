@@ -18,14 +18,15 @@ from isthmus.netlink.rtnl import address as rtnl_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import Final
 
     from isthmus.netlink.conntrack import Entry
+    from isthmus.netlink.wire import Request
 
     Claim = tuple[int, int, Address | None, int]
 
-__all__ = ["forget_address", "forget_ports", "forget_published"]
+__all__ = ["forget_addresses", "forget_ports", "forget_published"]
 
 _TCP: Final = PROTOCOLS["tcp"]
 _SINGLE_DUMPS: Final = 4  # a dump walks the whole table (5 ms at 262,144 buckets): more ports, one dump for all
@@ -91,14 +92,27 @@ def _local_addresses(access: Access) -> set[Address]:
     return {rtnl_address.decode(one).address for one in found}
 
 
-def forget_address(access: Access, address: Address) -> int:
-    """Delete all entries of an address that nobody has any more; return how many."""
+def forget_addresses(access: Access, addresses: Collection[Address]) -> int:
+    """Delete all entries of addresses that nobody has any more; return how many."""
     doomed = {}
-    for reply in (False, True):
-        for entry in map(conntrack.decode, access.nft.dump(conntrack.of_source(address, reply=reply))):
-            if address in (entry.source, entry.replier):
+    for request in _requests(addresses):
+        for entry in map(conntrack.decode, access.nft.dump(request)):
+            if entry.source in addresses or entry.replier in addresses:
                 doomed[entry.original, entry.zone] = entry
     return _delete(access, list(doomed.values()))
+
+
+def _requests(addresses: Collection[Address]) -> Iterator[Request]:
+    """Yield the dumps in which the entries of some addresses are: two for each, or one for all of a family."""
+    for family in (4, 6):
+        some = [one for one in addresses if one.family == family]
+        if family == 6 or len(some) > _SINGLE_DUMPS:
+            if some:
+                yield conntrack.of_family(family)
+        else:
+            for address in some:
+                yield conntrack.of_source(address, reply=False)
+                yield conntrack.of_source(address, reply=True)
 
 
 def _delete(access: Access, doomed: Sequence[Entry]) -> int:

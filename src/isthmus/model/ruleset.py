@@ -17,7 +17,7 @@ __all__ = ["PORT_SETS", "PROTOCOLS", "PROTOCOL_NAMES", "RULESET", "SETS", "TABLE
 
 TABLE: Final = "isthmus"
 # The static ruleset's version: blake2s of planner/ruleset.nft, 8 bytes (a test compares the two).
-RULESET: Final = "f9ebe468a64b175f"
+RULESET: Final = "146cd59c70724cb3"
 # IANA protocol numbers.
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}

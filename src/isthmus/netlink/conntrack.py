@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["Entry", "decode", "delete", "of_destination", "of_source"]
+__all__ = ["Entry", "decode", "delete", "of_destination", "of_family", "of_source"]
 
 _CTNETLINK: Final = 1 << 8
 _GET: Final = _CTNETLINK | 1
@@ -75,11 +75,14 @@ def of_destination(family: int, protocol: int, port: int | None, address: Addres
 
 
 def of_source(address: Address, *, reply: bool) -> Request:
-    """Ask for entries whose first packet (or whose replies) came from an address, as a dump; IPv6: for all."""
-    if address.family != IPV4:
-        return Request(_GET, 0, _header(address.family), "read", "connection-tracking entries")
+    """Ask for entries whose first packet (or whose replies) came from an IPv4 address, as a dump."""
     tuple_ip = nested(_CTA_TUPLE_IP, attr(_CTA_IP_SRC[address.family], address.packed))
     return _filtered(address.family, _CTA_TUPLE_REPLY if reply else _CTA_TUPLE_ORIG, tuple_ip, _F_IP_SRC)
+
+
+def of_family(family: int) -> Request:
+    """Ask for all entries of a family, as a dump."""
+    return Request(_GET, 0, _header(family), "read", "connection-tracking entries")
 
 
 def _filtered(family: int, direction: int, parts: bytes, flags: int) -> Request:
