@@ -13,6 +13,7 @@ from isthmus.kernel.crier import Crier
 from isthmus.kernel.later import close_later
 from isthmus.kernel.netns import Inside, cookie, open_netns
 from isthmus.kernel.netns_locate import find
+from isthmus.model.address import Address
 from isthmus.model.host import HOST
 from isthmus.model.network import Namespace
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -37,6 +38,8 @@ class Access:
         self._crier: Crier | None = None
         # Whether this call is one of many of a process that stays.
         self.resident = False
+        # New addresses that no neighbour can know by another MAC.
+        self.unannounced: set[Address] = set()
         self._fds: dict[str, int] = {}
         self._known: dict[str, Namespace] = {}
         # Ifindexes of bridges, for residents; a call that fails clears it.
@@ -81,6 +84,7 @@ class Access:
         for netns in {*self._routes, *self._fds} - {HOST}:
             self.forget(netns)
         self._known.clear()
+        self.unannounced.clear()
 
     def cookie_of(self, netns: str) -> int:
         """Return the cookie that a namespace is known by; 0: it is not made yet, or unknown."""

@@ -229,6 +229,8 @@ class LinkHands:
 
     def _announce(self, item: LinkAddress) -> None:
         """Tell the bridge that an address is new there; a direct link has nobody to tell."""
+        if item.address in self._access.unannounced:
+            return
         if item.netns == HOST:
             bridge = self._access.link(HOST, item.ifname)
             if bridge is not None and bridge.mac is not None:
