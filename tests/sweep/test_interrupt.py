@@ -36,7 +36,8 @@ def becomes(lab: Lab, wanted: str) -> bool:
 def test_an_interrupted_up_leaves_the_old_or_the_new_state(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "many.yaml"
     file.write_text(declared())
-    argv = (sys.executable, "-m", "isthmus.doors.cli", "up", str(file))
+    # Whoever runs the tests in the background may have SIGINT ignored, and that is inherited.
+    argv = ("env", "--default-signal=INT", sys.executable, "-m", "isthmus.doors.cli", "up", str(file))
     # One whole round: /run/netns is a mount from now on, and the time is known.
     start = time.monotonic()
     lab.host.isthmus("up", str(file))
