@@ -37,7 +37,6 @@ __all__ = [
     "attr",
     "attr_string",
     "attr_u8",
-    "attr_u16",
     "attr_u32",
     "attribute_list",
     "attributes",
@@ -64,7 +63,6 @@ _TYPE_MASK: Final = 0x3FFF
 MESSAGE_HEADER: Final = Struct("=IHHII")
 ATTR_HEADER: Final = Struct("=HH")
 _U8: Final = Struct("=HHBxxx")
-_U16: Final = Struct("=HHHxx")
 _U32: Final = Struct("=HHI")
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 
@@ -98,11 +96,6 @@ def attr(kind: int, payload: bytes) -> bytes:
 def attr_u8(kind: int, value: int) -> bytes:
     """Encode an attribute of one byte."""
     return _U8.pack(5, kind, value)
-
-
-def attr_u16(kind: int, value: int) -> bytes:
-    """Encode an attribute of two bytes, native order."""
-    return _U16.pack(6, kind, value)
 
 
 def attr_u32(kind: int, value: int) -> bytes:

@@ -33,7 +33,6 @@ _IFA_BROADCAST: Final = 4
 _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
 _IFA_F_NODAD: Final = 0x02
-_IFA_F_TENTATIVE: Final = 0x40
 
 # Free for user space (linux/if_addr.h names 1 to 3 only): "i".
 IFA_PROTO_ISTHMUS: Final = 0x69
@@ -49,11 +48,6 @@ class IpAddress(Value):
     flags: int
     scope: int
     proto: int
-
-    @property
-    def is_tentative(self) -> bool:
-        """Whether duplicate-address detection still runs."""
-        return bool(self.flags & _IFA_F_TENTATIVE)
 
 
 def add(index: int, address: Address, length: int, subject: str) -> Request:

@@ -41,7 +41,6 @@ __all__ = [
     "decode",
     "delete",
     "delete_group",
-    "links_of",
 ]
 
 _RTM_NEWLINK: Final = 16
@@ -246,11 +245,6 @@ def by_index(index: int) -> Request:
 def all_links() -> Request:
     """Ask for all links, as a dump."""
     return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, 0, 0, 0) + _NO_STATISTICS, "read", "all links")
-
-
-def links_of(master: int) -> Request:
-    """Ask for the ports of a bridge, as a dump that the kernel filters."""
-    return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, 0, 0, 0) + attr_u32(_IFLA_MASTER, master), "read", "ports")
 
 
 @decoder
