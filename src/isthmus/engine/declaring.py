@@ -109,17 +109,16 @@ def _drop(record: Record, owned: Iterable[OwnedRow], *, force: bool) -> tuple[Ed
     rows = list(owned)
     namespaces = [row.id for row in rows if isinstance(row, Namespace)]
     networks = tuple(row.name for row in rows if isinstance(row, Network))
-    edit, touched = Edit(), set(namespaces)
+    drops, touched = [], set(namespaces)
     for row in rows:
         if isinstance(row, Publish | Attachment | Command):
             kind = {Publish: "publishes", Attachment: "attachments", Command: "commands"}[type(row)]
             touched.add(row.namespace)
-            edit = edit.plus(Edit(drops=((kind, row.id),)))
+            drops.append((kind, row.id))
         elif isinstance(row, DirectLink):
             touched |= {row.a.namespace, row.b.namespace}
-            edit = edit.plus(Edit(drops=(("links", row.id),)))
-    for name in namespaces:
-        edit = edit.plus(namespace_edit(record, name))
+            drops.append(("links", row.id))
+    edit = Edit(drops=tuple(drops)).plus(namespace_edit(record, *namespaces))
     more, scope = drop_networks(edit.on(record), networks, frozenset(namespaces), force=force)
     return edit.plus(more), Scope(host=True, namespaces=(scope.namespaces or frozenset()) | touched)
 

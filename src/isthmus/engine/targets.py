@@ -83,10 +83,11 @@ def clear_gone(host: Host, namespace: str) -> None:
     host.change("clear", namespace_edit(record, namespace), scope_of(namespace), leaving=True, record=record)
 
 
-def namespace_edit(record: Record, namespace: str) -> Edit:
-    """Return the edit that drops a namespace with all that hangs on it."""
-    drops = [("attachments", row.id) for row in record.attachments.values() if row.namespace == namespace]
-    drops += [("publishes", row.id) for row in record.publishes.values() if row.namespace == namespace]
-    drops += [("links", row.id) for row in record.links.values() if namespace in (row.a.namespace, row.b.namespace)]
-    drops += [("commands", namespace)] if namespace in record.commands else []
-    return Edit(drops=(*drops, ("namespaces", namespace)))
+def namespace_edit(record: Record, *namespaces: str) -> Edit:
+    """Return the edit that drops namespaces with all that hangs on them."""
+    gone = frozenset(namespaces)
+    drops = [("attachments", row.id) for row in record.attachments.values() if row.namespace in gone]
+    drops += [("publishes", row.id) for row in record.publishes.values() if row.namespace in gone]
+    drops += [("links", row.id) for row in record.links.values() if gone & {row.a.namespace, row.b.namespace}]
+    drops += [("commands", name) for name in namespaces if name in record.commands]
+    return Edit(drops=(*drops, *(("namespaces", name) for name in namespaces)))

@@ -12,7 +12,7 @@ import errno
 from isthmus.kernel import netns as kernel_netns
 from isthmus.kernel.access import Access
 from isthmus.kernel.commands import Commands
-from isthmus.kernel.files import drop_file, write_file
+from isthmus.kernel.files import drop_file, drop_lines, write_file
 from isthmus.kernel.links import LinkHands
 from isthmus.kernel.ruleset import fingerprint, generation, load_ruleset, unload_ruleset
 from isthmus.kernel.sysctl import write_sysctl
@@ -45,6 +45,7 @@ __all__ = ["Applier"]
 
 _MISSING: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
 _ERESTART: Final = 85
+_MANY: Final = 8  # so many pairs are deleted by one message rather than cut one by one
 _TCP: Final = PROTOCOLS["tcp"]
 
 
@@ -65,6 +66,7 @@ class Applier:
         self._progress = progress
         self._links = LinkHands(access)
         self._elements: list[Step] = []
+        self._lines: list[HostsLine] = []
         self._early: list[Element] = []
         self.cookies: dict[str, int] = {}
         self.generation: int | None = None
@@ -83,6 +85,7 @@ class Applier:
         """
         self._early = _early_elements(plan)
         early = {item.key for item in self._early}
+        self._links.dooms = sum(type(step) is Remove and type(step.item) is Veth for step in plan.steps) >= _MANY
         for number, step in enumerate(plan.steps):
             item = step.item
             if type(item) is Element:
@@ -93,11 +96,14 @@ class Applier:
                 continue
             if self._elements:
                 self._send_elements()
+            if self._lines and (type(item) is not HostsLine or item.path != self._lines[0].path):
+                self._drop_lines()
             self._take(step)
             if self._progress is not None:
                 self._progress(number + 1)
         self._links.send()
         self._send_elements()
+        self._drop_lines()
 
     def _take(self, step: Step) -> None:
         item = step.item
@@ -108,6 +114,8 @@ class Applier:
                 self._links.address(step, item)
             case Route():
                 self._links.route(step, item)
+            case Bridge():
+                self._links.bridge(step, item)
             case _:
                 self._links.send()
                 self._take_alone(step)
@@ -118,10 +126,10 @@ class Applier:
             case Sysctl():
                 if not isinstance(step, Remove):
                     write_sysctl(item.name, item.value)
-            case Bridge():
-                self._links.bridge(step, item)
             case NamedNetns():
                 self._netns(step, item)
+            case HostsLine() if isinstance(step, Remove):
+                self._lines.append(item)
             case File() | Directory() | Symlink() | HostsLine():
                 if isinstance(step, Remove):
                     drop_file(item)
@@ -136,6 +144,12 @@ class Applier:
                     self._commands.start(item)
             case _:
                 raise AssertionError(item)
+
+    def _drop_lines(self) -> None:
+        """Take the lines away that one hosts file loses, by one write."""
+        lines, self._lines = self._lines, []
+        if lines:
+            drop_lines(lines[0].path, lines)
 
     # Elements
 

@@ -13,9 +13,11 @@ from isthmus.model.host import HOSTS_HEAD, Directory, File, HostsLine, Symlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     FileObject = Directory | File | Symlink | HostsLine
 
-__all__ = ["drop_file", "read_file", "read_text", "write_file"]
+__all__ = ["drop_file", "drop_lines", "read_file", "read_text", "write_file"]
 
 
 def read_text(path: str) -> str:
@@ -110,23 +112,32 @@ def drop_file(item: FileObject) -> None:
         if isinstance(item, Directory):
             _rmdir(item.path)
         elif isinstance(item, HostsLine):
-            _drop_line(item)
+            drop_lines(item.path, [item])
         else:
             _unlink(item.path)
     except OSError as cause:
         raise _refusal("remove", item.path, cause) from cause
 
 
-def _drop_line(item: HostsLine) -> None:
-    lines = read_text(item.path).splitlines(keepends=True)
-    kept = [line for line in lines if line not in ("\n", f"{item.address} {item.name}\n")]
-    if "".join(kept) in ("", HOSTS_HEAD):
-        _unlink(item.path)
-        directory = os.path.dirname(item.path)
-        _rmdir(directory)
-        _rmdir(os.path.dirname(directory))
-    elif len(kept) < len(lines):
-        _fill(item.path, "".join(kept))
+def drop_lines(path: str, gone: Sequence[HostsLine]) -> None:
+    """Take lines out of a hosts file; the file and its directories go with the last line.
+
+    Raises:
+        KernelError, NotPermitted: it cannot be written.
+    """
+    try:
+        lines = read_text(path).splitlines(keepends=True)
+        without = {"\n", *(f"{item.address} {item.name}\n" for item in gone)}
+        kept = [line for line in lines if line not in without]
+        if "".join(kept) in ("", HOSTS_HEAD):
+            _unlink(path)
+            directory = os.path.dirname(path)
+            _rmdir(directory)
+            _rmdir(os.path.dirname(directory))
+        elif len(kept) < len(lines):
+            _fill(path, "".join(kept))
+    except OSError as cause:
+        raise _refusal("remove", path, cause) from cause
 
 
 def _unlink(path: str) -> None:

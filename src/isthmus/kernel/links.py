@@ -30,11 +30,16 @@ if TYPE_CHECKING:
 __all__ = ["LinkHands"]
 
 _MISSING: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
+_DOOM_GROUPS: Final = 0x6A000000
 _IPV6_MIN_MTU: Final = 1280  # RFC 8200 section 5; net/ipv6/addrconf.c, addrconf_notify
 
 
 class LinkHands:
-    """Makes, mends and takes away links; `trashed` tells whether some wait in the dead group."""
+    """Makes, mends and takes away links; `trashed` tells whether some wait in the dead group.
+
+    While `dooms` is set, pairs and bridges that go are gathered and deleted by one message: the kernel waits
+    once for all of them.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -42,6 +47,8 @@ class LinkHands:
         self._indexes: dict[tuple[str, str], int] = {}
         self._announcements: dict[str, list[LinkAddress]] = {}
         self._ports: dict[tuple[str, str], tuple[str, Mac]] = {}
+        self._doomed: list[str] = []
+        self.dooms = False
         self.trashed = False
 
     def _index(self, netns: str, ifname: str) -> int:
@@ -57,12 +64,16 @@ class LinkHands:
         return indexes[name]
 
     def bridge(self, step: Step, item: Bridge) -> None:
-        socket = self._access.route(HOST)
-        subject = f"bridge {item.name}"
         self._access.indexes.pop(item.name, None)
+        if self.dooms and isinstance(step, Remove):
+            self._doomed.append(item.name)
+            return
+        self.send()
         if isinstance(step, Remove):
             _do_missing_ok(self._access, HOST, [rtnl_link.delete(item.name)])
             return
+        socket = self._access.route(HOST)
+        subject = f"bridge {item.name}"
         requests = []
         if isinstance(step, Add):
             # An MTU in the create message does not pin it, nor does setting the value it has: so another first.
@@ -87,6 +98,8 @@ class LinkHands:
             self._indexes[HOST, item.name] = rtnl_link.decode(answers[0].payloads[0]).index
 
     def veth(self, step: Step, item: Veth) -> None:
+        if self._doomed and not isinstance(step, Remove):
+            self.send()
         if isinstance(step, Add):
             self._make_veth(item)
         elif isinstance(step, Remove):
@@ -150,6 +163,9 @@ class LinkHands:
 
         The kernel makes the deleter of a veth wait some 20 ms.
         """
+        if self.dooms and item.netns == HOST:
+            self._doomed.append(item.name)
+            return
         self.send()
         if item.netns != HOST:
             if self._access.is_alive(item.netns):
@@ -217,7 +233,22 @@ class LinkHands:
         except (KernelError, NotFound):
             return None
 
+    def _delete_doomed(self) -> None:
+        """Delete many links at once: into a group that nobody else can be in, and away with it.
+
+        One run of messages. A kill falls before or after: the kernel carries out all that one send brought.
+        """
+        names, self._doomed = self._doomed, []
+        if not names:
+            return
+        group = int.from_bytes(os.urandom(3), "big") | _DOOM_GROUPS
+        marks = [
+            rtnl_link.change(0, by_name=name, subject=f"link {name}", operation="doom", group=group) for name in names
+        ]
+        _do_missing_ok(self._access, HOST, [*marks, rtnl_link.delete_group(group)])
+
     def send(self) -> None:
+        self._delete_doomed()
         queued, self._inner = self._inner, {}
         for netns, pairs in queued.items():
             answers = self._access.route(netns).ask([request for request, _ in pairs])

@@ -12,7 +12,7 @@ from isthmus.model.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, Literal
+    from typing import ClassVar, Final, Literal
 
     Uplink = Literal["nat", "routed", "none"]
 
@@ -219,6 +219,10 @@ class Record(Value):
     (whether one outside is ours). The dicts are never changed in place.
     """
 
+    __slots__ = ("_by_namespace",)
+    if TYPE_CHECKING:
+        _by_namespace: ClassVar[dict[str, list[Attachment]]]
+
     networks: dict[str, Network]
     namespaces: dict[str, Namespace]
     attachments: dict[str, Attachment]
@@ -237,13 +241,23 @@ class Record(Value):
 
     def attachments_of(self, namespace: str) -> list[Attachment]:
         """Return a namespace's attachments in the order of attaching."""
-        found = [one for one in self.attachments.values() if one.namespace == namespace]
-        return sorted(found, key=lambda one: one.sequence)
+        try:
+            groups = self._by_namespace
+        except AttributeError:
+            groups = {}
+            for one in self.attachments.values():
+                groups.setdefault(one.namespace, []).append(one)
+            object.__setattr__(self, "_by_namespace", groups)
+        return sorted(groups.get(namespace, ()), key=_sequence)
 
     def members(self, network: str) -> list[Attachment]:
         """Return a network's attachments in the order of attaching."""
         found = [one for one in self.attachments.values() if one.network == network]
-        return sorted(found, key=lambda one: one.sequence)
+        return sorted(found, key=_sequence)
+
+
+def _sequence(row: Attachment) -> int:
+    return row.sequence
 
 
 ALL_RECORDS: Final = {

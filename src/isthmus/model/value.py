@@ -22,12 +22,15 @@ __all__ = ["Value"]
 
 
 class _ValueType(type):
-    """Turn annotated fields into slots, and their defaults into a table."""
+    """Turn annotated fields into slots, and their defaults into a table.
+
+    Slots that a class names itself are no fields: they hold what it remembers of them.
+    """
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _ValueType:
         own = [field for field, kind in namespace.get("__annotations__", {}).items() if not kind.startswith("ClassVar")]
         defaults = {field: namespace.pop(field) for field in own if field in namespace}
-        namespace["__slots__"] = tuple(own)
+        namespace["__slots__"] = (*own, *namespace.get("__slots__", ()))
         cls = super().__new__(mcs, name, bases, namespace)
         inherited = bases[0] if bases else None
         cls._layout = getattr(inherited, "_layout", ()) + tuple((field, cls.__dict__[field].__set__) for field in own)

@@ -28,15 +28,17 @@ def name_objects(
     made = [row for row in record.namespaces.values() if row.made]
     if made or record.made_elsewhere:
         yield Directory(path=ETC_NETNS)
-    inside = [row for row in record.namespaces.values() if namespaces is None or row.id in namespaces]
-    for row in inside:
+    inside = record.namespaces.keys() if namespaces is None else record.namespaces.keys() & namespaces
+    for row in record.namespaces.values():
+        if row.id not in inside:
+            continue
         if row.made:
             yield Directory(path=f"{ETC_NETNS}/{row.id}")
             yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=resolver)
             yield _hosts(record, row, run_directory)
     for attachment in record.attachments.values():
         row = record.namespaces[attachment.namespace]
-        if row in inside and _has_name(row):
+        if row.id in inside and _has_name(row):
             for address in attachment.addresses:
                 yield HostsLine(path=f"{run_directory}/hosts/{attachment.network}", address=address, name=row.id)
 
