@@ -202,10 +202,12 @@ def test_loopback_addresses_from_a_wire_reach_no_service_of_the_host(
 def test_packets_to_isolated_neighbours_are_not_seen(world: World) -> None:
     h, i = world.place("h"), world.place("i")
     (link,) = i.ip_json("link", "show", "eth0")
-    sniffer = Sniffer(i, "eth0")
-    send_frame(h, "eth0", udp_frame(link["address"], "10.4.0.2", "10.4.0.3", 5005, 80, b"mark forged"))
     (bridge,) = world.lab.host.ip_json("link", "show", "br5")
-    frame = udp_frame(link["address"], "10.4.0.1", "10.4.0.3", 5006, 80, b"mark honest")
+    sniffer = Sniffer(i, "eth0")
+    # To the neighbour itself, and by way of the gateway.
+    for number, mac in enumerate((link["address"], bridge["address"])):
+        send_frame(h, "eth0", udp_frame(mac, "10.4.0.2", "10.4.0.3", 5005 + number, 80, b"mark forged"))
+    frame = udp_frame(link["address"], "10.4.0.1", "10.4.0.3", 5007, 80, b"mark honest")
     send_frame(world.lab.host, "br5", frame[:6] + bytes.fromhex(bridge["address"].replace(":", "")) + frame[12:])
     assert sniffer.wait(lambda frame: frame[42:] == b"mark honest") is not None
     assert marks(sniffer.seen) == {b"mark honest"}

@@ -57,7 +57,7 @@ class _Course(Value):
 
 
 class Host:
-    """A host as one call sees it: its state file, its kernel, its lock. Use it in a `with` block.
+    """The host of one network namespace as a call sees it: state file, kernel, lock. Use it in a `with` block.
 
     It may be entered again and again: state file and sockets stay open between. Entering a changing one
     puts right what a call that died, a reboot or a stranger left crooked, and follows the default route,
@@ -76,10 +76,9 @@ class Host:
         self._lock: Lock | None = None
         self._db: Database | None = None
         self._meta: dict[str, Any] = {}
+        self._identity: tuple[str, int] | None = None
         self._generation: int | None = None
         self.trashed = False
-
-    # Entering and leaving
 
     def __enter__(self) -> Self:
         if self.writable:
@@ -151,7 +150,9 @@ class Host:
             self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
 
     def _identify(self, meta: dict[str, object]) -> None:
-        boot_id, cookie = boot_identity()
+        if self._identity is None:
+            self._identity = boot_identity()
+        boot_id, cookie = self._identity
         known = meta.get("boot_id"), meta.get("cookie")
         if known == (boot_id, cookie):
             return

@@ -17,7 +17,7 @@ __all__ = ["PORT_SETS", "PROTOCOLS", "PROTOCOL_NAMES", "RULESET", "SETS", "TABLE
 
 TABLE: Final = "isthmus"
 # The static ruleset's version: blake2s of planner/ruleset.nft, 8 bytes (a test compares the two).
-RULESET: Final = "146cd59c70724cb3"
+RULESET: Final = "18b1184f4c320087"
 # IANA protocol numbers.
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
@@ -44,6 +44,7 @@ SETS: Final[dict[str, SetType]] = {
     "no_exit": SetType(key=(_IF,)),
     "routed": SetType(key=(_IF,)),
     "self": SetType(key=(_IF, _IF)),
+    "isolated": SetType(key=(_IF, _IF)),
     "pairs": SetType(key=(_IF, _IF)),
     "gateways4": SetType(key=(_A4,)),
     "gateways6": SetType(key=(_A6,)),

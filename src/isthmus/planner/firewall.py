@@ -20,6 +20,8 @@ def network_elements(network: Network, others: Iterable[Network]) -> Iterator[El
     yield Element(name="adopted" if network.adopted else "bridges", parts=(bridge,))
     yield Element(name="self", parts=(bridge, bridge))
     yield Element(name="has_exit" if network.has_exit else "no_exit", parts=(bridge,))
+    if network.isolate_ports:
+        yield Element(name="isolated", parts=(bridge, bridge))
     if network.uplink == "routed":
         yield Element(name="routed", parts=(bridge,))
     for other in others:
