@@ -60,6 +60,7 @@ TEXT: Final = st.text(st.characters(exclude_characters="\0\r", codec="utf-8"), m
 NAMES: Final = st.text("abcdefghijklmnopqrstuvwxyz0123456789_.-", min_size=1, max_size=15)
 _PARTS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "ifname": NAMES,
+    "ether_addr": MACS,
     "inet_proto": st.integers(0, 255),
     "inet_service": st.integers(0, 65535),
     "ipv4_addr": address(4),

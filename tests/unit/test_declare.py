@@ -234,7 +234,7 @@ BAD = [
     (_net("gateway: [10.0.0.1, 10.0.0.2]"), 2, "networks.br0.gateway[1]", "at most one a family"),
     (_net("gateway: nonee"), 2, "networks.br0.gateway", "nor none"),
     ("networks: {br0: {gateway: 10.0.0.1}}\n", 1, "networks.br0.gateway", "needs a subnet"),
-    (_net("uplink: bridged"), 2, "networks.br0.uplink", "nat, routed or none"),
+    (_net("uplink: bridged"), 2, "networks.br0.uplink", "nat, routed, none or nic:LINK"),
     (_net("uplink: routed, snat: 192.0.2.1"), 2, "networks.br0.snat", "only an uplink of kind nat"),
     (_net('snat: "2001:db8::1"'), 2, "networks.br0.snat", "has no IPv6 subnet"),
     (_net("snat: [192.0.2.1, 192.0.2.2]"), 2, "networks.br0.snat[1]", "at most one a family"),

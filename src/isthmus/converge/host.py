@@ -6,17 +6,15 @@ same steps (`recover`), and so is a change that the kernel refused half-way.
 
 from __future__ import annotations
 
-import os
 import time
 
 from isthmus.converge.elsewhere import keep_for_others, widened
+from isthmus.converge.outlook import Outlook, run_directory
 from isthmus.errors import ApplyError, IsthmusError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
 from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
-from isthmus.kernel.facts import HostFacts, RouteWatch, default_links, read_facts, read_strangers
-from isthmus.kernel.files import read_text
 from isthmus.kernel.netns import RUN, boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation
@@ -30,7 +28,6 @@ from isthmus.planner.borrowing import found_there, give_back, returned, to_borro
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
-from isthmus.planner.names import resolver_text
 from isthmus.store.edit import Edit
 from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, borrow, entries, forget_host, settle
 from isthmus.store.slices import load_slice
@@ -70,9 +67,7 @@ class Host:
         self.notes: list[str] = []
         self.access = Access()
         self.progress: Callable[[int, int], None] | None = None
-        self._links: HostFacts | None = None
-        self._facts: Facts | None = None
-        self._watch: RouteWatch | None = None
+        self.outlook = Outlook(self.access)
         self._lock: Lock | None = None
         self._db: Database | None = None
         self._meta: dict[str, Any] = {}
@@ -85,13 +80,14 @@ class Host:
             if self._lock is None:
                 self._lock = Lock(self.directory)
             self._lock.take()
-        self._links = self._facts = self._generation = None
+        self.outlook.forget()
+        self._generation = None
         self.notes = []
         try:
             if self._db is None:
                 self._db = Database(self.directory, writable=self.writable)
-            elif self._watch is None:
-                self._watch = RouteWatch()  # entered again: a resident
+            else:
+                self.outlook.watch()  # entered again: a resident
                 self.access.resident = True
             if self.writable:
                 self._prepare()
@@ -119,9 +115,7 @@ class Host:
             self._db.close()
             self._db = None
         self.access.close()
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
+        self.outlook.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -146,7 +140,7 @@ class Host:
         else:
             self.change("upgrade", Edit(), EVERYTHING)
         known = meta.get("uplinks")
-        if known is not None and known != self.links.text():
+        if known is not None and known != self.outlook.links.text():
             self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
 
     def _identify(self, meta: dict[str, object]) -> None:
@@ -184,24 +178,6 @@ class Host:
                 write_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "0")
             raise
 
-    # What the planner reads
-
-    @property
-    def links(self) -> HostFacts:
-        """The links of the default routes."""
-        if self._links is None:
-            self._links = default_links(self.access) if self._watch is None else self._watch.read(self.access)
-        return self._links
-
-    @property
-    def facts(self) -> Facts:
-        """What the planner must know of the host."""
-        if self._facts is None:
-            self._facts = Facts(
-                **read_facts(self.access, self.links), run_directory=self.run_directory, resolver=resolver()
-            )
-        return self._facts
-
     def record(self, scope: Scope = EVERYTHING) -> Record:
         """Load what a scope must know of the record."""
         if scope.namespaces is None or len(scope.namespaces) > _SLICE_LIMIT:
@@ -234,7 +210,7 @@ class Host:
         if not course.plan and not edit:
             self._note_uplinks(scope)
             return self._report(course.plan, old, new)
-        rows = (*course.found, *to_borrow(course.plan, old, self.facts if scope.host else Facts()))
+        rows = (*course.found, *to_borrow(course.plan, old, self.outlook.facts if scope.host else Facts()))
         borrowed = {row.name: row for row in rows}
         phase = LEAVING if leaving else APPLYING
         entry = begin(self.db, verb, phase, (scope.host, scope.namespaces), edit, tuple(borrowed.values()))
@@ -268,7 +244,7 @@ class Host:
         leaving = entry.phase == LEAVING
         course = self._plan(old, new, scope) if leaving else self._plan(new, old, scope)
         # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
-        borrowed = {row.name: row for row in to_borrow(course.plan, old, self.facts if scope.host else Facts())}
+        borrowed = {row.name: row for row in to_borrow(course.plan, old, self.outlook.facts if scope.host else Facts())}
         borrow(self.db, tuple(borrowed.values()))
         old = old.replace(borrowed={**old.borrowed, **borrowed})
         self._carry_out(entry, course, entry.edit if leaving else Edit(), old)
@@ -286,7 +262,7 @@ class Host:
 
         `fresh`: what the second one has more was just named at random, so the kernel is not asked for it.
         """
-        facts = self.facts if scope.host else self._light_facts(new)
+        facts = self.outlook.of(scope, new)
         before = desired(old, scope, facts)
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
@@ -294,8 +270,6 @@ class Host:
         self._know(old, new)
         known: HostState = {**before, **wanted}
         if scope.host:
-            if ALL_FORWARDING6 in new.borrowed and not facts.strangers:
-                facts = self._facts = facts.replace(strangers=read_strangers(self.access))
             for row in new.borrowed.values():
                 if not row.name.startswith("net/"):
                     continue
@@ -313,13 +287,6 @@ class Host:
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
         return _Course(plan=diff(current, wanted), wanted=wanted, left=left, found=found)
 
-    def _light_facts(self, record: Record) -> Facts:
-        """Facts enough for a namespace: only a closed IPv6 network asks for one."""
-        if any(not one.has_exit and one.subnet(6) for one in record.networks.values()):
-            return self.facts
-        made = any(row.made for row in record.namespaces.values())
-        return Facts(run_directory=self.run_directory, resolver=resolver() if made else "")
-
     def _know(self, *records: Record) -> None:
         for record in records:
             self.access.know(record.namespaces.values())
@@ -329,14 +296,9 @@ class Host:
         return Commands(self.commands_directory, self.access)
 
     @property
-    def run_directory(self) -> str:
-        """Where files of ours are that a reboot ends: ISTHMUS_RUN_DIR or /run/isthmus."""
-        return os.environ.get("ISTHMUS_RUN_DIR") or "/run/isthmus"
-
-    @property
     def commands_directory(self) -> str:
         """Where supervisors keep their files."""
-        return f"{self.run_directory}/commands"
+        return f"{run_directory()}/commands"
 
     def _carry_out(self, entry: Entry, course: _Course, edit: Edit, record: Record) -> None:
         assert self._lock is not None, "use a writable Host in a with block"
@@ -369,17 +331,12 @@ class Host:
         if applier.generation is not None:
             meta["generation"] = applier.generation
         if host:
-            meta["uplinks"] = self.links.text()
+            meta["uplinks"] = self.outlook.links.text()
         return meta
 
     def _note_uplinks(self, scope: Scope) -> None:
         if scope.host and self.writable:
-            self.db.set_meta("uplinks", self.links.text())
-
-
-def resolver() -> str:
-    """Return a resolv.conf for namespaces: the host's, without what only the host can reach."""
-    return resolver_text(read_text("/etc/resolv.conf"), read_text("/run/systemd/resolve/resolv.conf"))
+            self.db.set_meta("uplinks", self.outlook.links.text())
 
 
 def _with_cookies(record: Record, cookies: dict[str, int]) -> Edit:

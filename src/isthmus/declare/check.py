@@ -13,7 +13,7 @@ from isthmus.declare.clashes import claimed_twice
 from isthmus.declare.words import MTU_MIN_IPV6, is_multicast
 from isthmus.errors import InvalidInput
 from isthmus.model.address import IPV6, Prefix
-from isthmus.model.network import NAT, NONE, ROUTED
+from isthmus.model.network import NAT, NIC, NONE, ROUTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def network(wish: NetworkWish, field: str = "") -> list[InvalidInput]:
     found = list(_subnets(wish, f"{at}subnets"))
     found += _gateways(wish, f"{at}gateway")
     found += _snat(wish, f"{at}snat")
+    found += _ranges(wish, f"{at}range")
+    if wish.uplink == NIC:
+        found += _nic(wish, at)
     if wish.name in wish.allow:
         found.append(InvalidInput(f"{at}allow", wish.name, "a network need not be allowed to talk with itself"))
     has_ipv6 = not wish.subnets or any(prefix.family == IPV6 for prefix in wish.subnets)
@@ -94,6 +97,8 @@ def _gateways(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
     yield from _one_a_family(wish.gateways or (), field)
     for index, gateway in enumerate(wish.gateways or ()):
         at = f"{field}[{index}]"
+        if wish.uplink == NIC:
+            continue  # the LAN's router: what it is called there is not ours to say
         if not wish.subnets:
             yield InvalidInput(at, str(gateway), "a gateway needs a subnet to lie in", hint="name the subnet too")
         else:
@@ -112,6 +117,26 @@ def _snat(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
             yield InvalidInput(at, str(address), "not a unicast address that packets can leave with")
         elif families and address.family not in families:
             yield InvalidInput(at, str(address), f"network {wish.name} has no IPv{address.family} subnet")
+
+
+def _ranges(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
+    yield from _one_a_family([first for first, _ in wish.ranges], field)
+    for index, (first, last) in enumerate(wish.ranges):
+        if wish.subnets and not any(first in prefix and last in prefix for prefix in wish.subnets):
+            subnets = ", ".join(map(str, wish.subnets))
+            why = f"is outside the subnets of network {wish.name} ({subnets})"
+            yield InvalidInput(f"{field}[{index}]", f"{first}-{last}", why)
+        elif not wish.subnets and wish.uplink != NIC:
+            yield InvalidInput(f"{field}[{index}]", f"{first}-{last}", "a range needs a subnet to lie in")
+
+
+def _nic(wish: NetworkWish, at: str) -> Iterator[InvalidInput]:
+    """Object to what has no meaning where members are on the LAN itself."""
+    if wish.bridge is not None:
+        yield InvalidInput(f"{at}bridge", wish.bridge, "a bridge of somebody else's cannot get the interface too")
+    if wish.allow:
+        allowed = ", ".join(sorted(wish.allow))
+        yield InvalidInput(f"{at}allow", allowed, "its members are on the LAN, and reach what the LAN reaches")
 
 
 def _one_a_family(addresses: Iterable[Address], field: str) -> Iterator[InvalidInput]:
@@ -142,6 +167,8 @@ def _gateway_of(wish: NetworkWish, family: int) -> Address | None:
     for gateway in wish.gateways or ():
         if gateway.family == family:
             return gateway
+    if wish.uplink == NIC:
+        return None
     for subnet in wish.subnets:
         if subnet.family == family:
             return subnet.address(subnet.hosts.start)

@@ -18,6 +18,7 @@ from isthmus.declare import words
 from isthmus.errors import InvalidInput
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import PublishWish
+from isthmus.model.network import NIC
 
 __all__ = [
     "Argument",
@@ -32,6 +33,7 @@ __all__ = [
     "NamespaceName",
     "NetworkName",
     "PublishSpec",
+    "RangeField",
     "SubnetField",
     "TargetField",
     "UplinkField",
@@ -40,6 +42,7 @@ __all__ = [
     "objection",
 ]
 
+_UplinkKind = Literal["nat", "routed", "none", "nic"]
 _NAME_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 
 
@@ -94,6 +97,18 @@ def _word(parse: Callable[[str, str], object]) -> PlainValidator:
 
 def _text_schema(description: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": description, **more})
+
+
+def _uplink(value: object) -> tuple[_UplinkKind, str]:
+    """Read a word, or `{nic: LINK}`."""
+    try:
+        if isinstance(value, dict):
+            if list(value) != ["nic"]:
+                raise objection("has other keys than nic", "write {nic: LINK}")
+            return NIC, words.link_name(text_of(value["nic"]), "")
+        return words.uplink(text_of(value), "")
+    except InvalidInput as error:
+        raise objection(error.why, error.hint) from None
 
 
 def _flag(value: object) -> bool:
@@ -183,12 +198,25 @@ SubnetField = Annotated[Prefix, _word(Prefix.parse), _text_schema("ADDRESS/LENGT
 IpField = Annotated[Address, _word(Address.parse), _text_schema("An IPv4 or IPv6 address.")]
 LinkIpField = Annotated[tuple[Address, int], _word(words.link_address), _text_schema("ADDRESS/LENGTH")]
 UplinkField = Annotated[
-    Literal["nat", "routed", "none"],
-    _word(words.uplink),
-    _text_schema(
-        "The way out: nat translates, routed does not, none has no default route.", enum=["nat", "routed", "none"]
+    tuple[_UplinkKind, str],
+    PlainValidator(_uplink),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^(nat|routed|none|nic:[^/\\s]+)$"},
+                {
+                    "type": "object",
+                    "properties": {"nic": {"type": "string", "pattern": "^[^/\\s]+$", "maxLength": 127}},
+                    "required": ["nic"],
+                    "additionalProperties": False,
+                },
+            ],
+            "description": "The way out: nat translates, routed does not, none has no default route; "
+            "nic: the bridge takes this interface, and members are on its LAN.",
+        }
     ),
 ]
+RangeField = Annotated[tuple[Address, Address], _word(words.address_range), _text_schema("FIRST-LAST")]
 PublishSpec = Annotated[
     PublishWish,
     _word(_publish),

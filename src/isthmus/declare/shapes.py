@@ -23,6 +23,7 @@ from isthmus.declare.fields import (
     NamespaceName,
     NetworkName,
     PublishSpec,
+    RangeField,
     SubnetField,
     TargetField,
     UplinkField,
@@ -108,7 +109,10 @@ class NetworkShape(Shape):
     )
     no_gateway: Flag = Field(default=False, description="The same as `gateway: none`.")
     bridge: IfnameField | None = Field(default=None, description="An existing bridge to adopt; default: one of ours.")
-    uplink: UplinkField = "nat"
+    uplink: UplinkField = ("nat", "")
+    range: Annotated[list[RangeField], *many("FIRST-LAST: the addresses that may be given, at most one a family.")] = (
+        Field(default=[])
+    )
     snat: Annotated[
         list[IpField], *many("Source addresses of what leaves, at most one a family; default: masquerade.")
     ] = Field(default=[])
@@ -134,7 +138,9 @@ class NetworkShape(Shape):
             subnets=tuple(self.subnets or self.subnet),
             gateways=() if self.no_gateway else self.gateway,
             bridge=self.bridge,
-            uplink=self.uplink,
+            uplink=self.uplink[0],
+            nic=self.uplink[1],
+            ranges=tuple(self.range),
             snat=tuple(self.snat),
             isolate_ports=self.isolate_ports,
             allow=frozenset(self.allow),

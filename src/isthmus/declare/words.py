@@ -13,7 +13,7 @@ from __future__ import annotations
 from isthmus.errors import InvalidInput
 from isthmus.model.address import IPV4, IPV6, Address, Prefix
 from isthmus.model.declared import PublishWish
-from isthmus.model.network import NAT, NONE, ROUTED
+from isthmus.model.network import NAT, NIC, NONE, ROUTED
 from isthmus.model.ruleset import PROTOCOLS
 
 TYPE_CHECKING = False
@@ -28,10 +28,12 @@ __all__ = [
     "MTU_MIN",
     "MTU_MIN_IPV6",
     "PUBLISH_MAX",
+    "address_range",
     "addresses",
     "ifname",
     "is_multicast",
     "link_address",
+    "link_name",
     "mtu",
     "namespace_name",
     "network_name",
@@ -47,6 +49,7 @@ PUBLISH_MAX: Final = 4096
 _NAME_BYTES: Final = 63
 _FILE_NAME_BYTES: Final = 255
 _IFNAME_BYTES: Final = 15
+_ALTIFNAME_BYTES: Final = 127
 _ALPHANUMERIC: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NAME: Final = _ALPHANUMERIC | frozenset("_.-")
 # The kernel's isspace() is Latin-1: the byte a0 is a space to it, also as the second half of a UTF-8 letter.
@@ -121,15 +124,34 @@ def ifname(text: str, field: str) -> str:
     return text
 
 
-def uplink(text: str, field: str) -> Uplink:
-    """Check the kind of a network's way out."""
-    if text == NAT:
-        return NAT
-    if text == ROUTED:
-        return ROUTED
-    if text == NONE:
-        return NONE
-    raise InvalidInput(field, text, "the uplink is nat, routed or none")
+def uplink(text: str, field: str) -> tuple[Uplink, str]:
+    """Check the kind of a network's way out; return it, and the name of the interface for `nic:LINK`."""
+    kinds: dict[str, Uplink] = {NAT: NAT, ROUTED: ROUTED, NONE: NONE}
+    if text in kinds:
+        return kinds[text], ""
+    kind, _, link = text.partition(":")
+    if kind == NIC and link:
+        return NIC, link_name(link, field)
+    raise InvalidInput(field, text, "the uplink is nat, routed, none or nic:LINK")
+
+
+def link_name(text: str, field: str) -> str:
+    """Check a name that a link may have: an alternative one has up to 127 bytes. Source: linux/if.h, ALTIFNAMSIZ."""
+    octets = _utf8(text, field)
+    if not 1 <= len(octets) <= _ALTIFNAME_BYTES or not _KERNEL_SPACES.isdisjoint(octets) or "/" in text:
+        raise InvalidInput(field, text, f"a link's name has 1 to {_ALTIFNAME_BYTES} bytes, no space and no /")
+    return text
+
+
+def address_range(text: str, field: str) -> tuple[Address, Address]:
+    """Read FIRST-LAST, two addresses of one family."""
+    first, dash, last = text.partition("-")
+    if not dash:
+        raise InvalidInput(field, text, "a range is FIRST-LAST")
+    low, high = Address.parse(first.strip(), field), Address.parse(last.strip(), field)
+    if low.family != high.family or low.number > high.number:
+        raise InvalidInput(field, text, "a range goes from an address to a later one of its family")
+    return low, high
 
 
 def mtu(value: str | int, field: str) -> int:

@@ -11,7 +11,7 @@ from isthmus.errors import InvalidInput, Refused
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, NetworkWish
 from isthmus.model.host import HOST
-from isthmus.model.network import Attachment, Network, Record, Subnet
+from isthmus.model.network import NIC, Attachment, Network, Record, Subnet
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.planner.ipam import POOLS, allocate, first_free_ifname, free_prefix, ula_prefix
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["Chooser", "draw_mac", "host_addresses"]
+__all__ = ["Chooser", "draw_mac", "host_addresses", "range_in"]
 
 
 _MANY_PORTS: Final = 32
@@ -74,6 +74,10 @@ class Chooser:
         """
         others = [one for one in record.networks.values() if one.name != wish.name]
         bridge = self._bridge(wish, others, before)
+        if wish.uplink == NIC:
+            from isthmus.engine.lan import lan_network
+
+            return lan_network(self._host, wish, others, before, bridge, self.sequence(), owner)
         subnets = self._subnets(wish, others, before, bridge)
         self._check_allowed(wish, record)
         adopted = wish.bridge is not None
@@ -101,7 +105,7 @@ class Chooser:
         if wish.bridge is not None:
             link = self._host.access.link(HOST, bridge)
             return link.mtu if link is not None else 1500
-        return self._host.facts.mtu
+        return self._host.outlook.facts.mtu
 
     def _bridge(self, wish: NetworkWish, others: list[Network], before: Network | None) -> str:
         access = self._host.access
@@ -133,7 +137,10 @@ class Chooser:
             prefixes = wish.subnets or self._free_subnets({*routes, *ours})
             for prefix in prefixes:
                 _check_overlap(prefix, ours, {} if wish.allow_overlap else routes)
-        return tuple(Subnet(prefix=one, gateway=_gateway(one, wish)) for one in prefixes)
+        for first, last in wish.ranges:
+            if not any(first in prefix and last in prefix for prefix in prefixes):
+                raise InvalidInput("range", f"{first}-{last}", f"outside the subnets of network {wish.name}")
+        return tuple(Subnet(prefix=one, gateway=_gateway(one, wish), range=range_in(one, wish)) for one in prefixes)
 
     def _free_subnets(self, used: set[Prefix]) -> tuple[Prefix, ...]:
         text = os.environ.get("ISTHMUS_POOLS")
@@ -238,11 +245,35 @@ class Chooser:
             kept = before.address(family) if before is not None else None
             if wanted:
                 found.append(self._wanted(network, subnet, wanted[0], before))
+                if network.is_lan and wanted[0] != kept:
+                    self._check_lan(network, wanted[0])
             elif kept is not None and kept in subnet.prefix and kept != subnet.gateway:
                 found.append(kept)
+            elif network.is_lan:
+                found.append(self._on_lan(network, subnet))
             else:
                 found.append(self._next(network, subnet))
         return tuple(found)
+
+    def _check_lan(self, network: Network, address: Address) -> None:
+        from isthmus.engine.lan import free_on_lan
+
+        if not free_on_lan(self._host, network, [address]):
+            raise Refused(f"address {address} is in use on the LAN of network {network.name}")
+
+    def _on_lan(self, network: Network, subnet: Subnet) -> Address:
+        """Give the next address of the range that nobody on the LAN answers for."""
+        from isthmus.engine.lan import free_on_lan
+
+        if subnet.range is None:
+            raise Refused(
+                f"network {network.name} has no range of addresses to give on its LAN ({subnet.prefix})",
+                hint="give one with --ip, or a range to the network: --range FIRST-LAST",
+            )
+        while True:  # ends: each round takes one more out of the range
+            chosen = self._next(network, subnet)
+            if free_on_lan(self._host, network, [chosen]):
+                return chosen
 
     def _wanted(self, network: Network, subnet: Subnet, address: Address, before: Attachment | None) -> Address:
         if address == subnet.gateway:
@@ -275,13 +306,14 @@ class Chooser:
             return given | taken_addresses(self._host.db, network.name, prefix, low, high, self._now)
 
         try:
-            chosen = allocate(prefix, subnet.gateway, last, taken)
+            chosen = allocate(prefix, subnet.gateway, last, taken, subnet.range)
         except Refused:  # rather one that rests than none
             chosen = allocate(
                 prefix,
                 subnet.gateway,
                 last,
                 lambda low, high: given | taken_addresses(self._host.db, network.name, prefix, low, high, 1e12),
+                subnet.range,
             )
         given.add(chosen.number)
         self._last[key] = chosen
@@ -302,6 +334,11 @@ def _priority(
         return sequence
     others = [one.priority for one in record.attachments_of(namespace) if before is None or one.id != before.id]
     return min([0, *(one for one in others if one is not None)]) - 1
+
+
+def range_in(prefix: Prefix, wish: NetworkWish) -> tuple[Address, Address] | None:
+    """Return the range that was wished for a subnet."""
+    return next((one for one in wish.ranges if one[0] in prefix), None)
 
 
 def _gateway(prefix: Prefix, wish: NetworkWish) -> Address | None:

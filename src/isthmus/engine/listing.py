@@ -78,9 +78,14 @@ def _network(host: Host, record: Record, network: Network) -> Json:
         "mac": str(network.mac) if network.mac is not None else None,
         "mtu": network.mtu,
         "uplink": network.uplink,
+        "nic": network.nic or None,
         "snat": [str(one) for one in network.snat],
         "subnets": [
-            {"prefix": str(one.prefix), "gateway": None if one.gateway is None else str(one.gateway)}
+            {
+                "prefix": str(one.prefix),
+                "gateway": None if one.gateway is None else str(one.gateway),
+                "range": None if one.range is None else [str(address) for address in one.range],
+            }
             for one in network.subnets
         ],
         "isolate_ports": network.isolate_ports,
@@ -179,8 +184,8 @@ def _plain(parts: tuple[object, ...]) -> list[object]:
 def _borrowed(host: Host, record: Record, network: Network) -> list[Json]:
     """Return the borrowed values that a network needs."""
     alone = record.replace(networks={network.name: network})
-    needed = {item.name for item in host_sysctls(alone, host.facts)}
-    needed |= {item.name for item in namespace_sysctls(record, None, host.facts)}
+    needed = {item.name for item in host_sysctls(alone, host.outlook.facts)}
+    needed |= {item.name for item in namespace_sysctls(record, None, host.outlook.facts)}
     return [
         {"name": row.name, "before": row.before, "gave": row.gave}
         for row in record.borrowed.values()
@@ -202,7 +207,7 @@ def _router_routes(host: Host, network: Network) -> list[str]:
 
 def _own_address(host: Host, family: int) -> str | None:
     """Return the host's first global address on the link of its default route."""
-    for name in host.links.uplinks4 if family == 4 else host.links.uplinks6:
+    for name in host.outlook.links.uplinks4 if family == 4 else host.outlook.links.uplinks6:
         link = host.access.link(HOST, name)
         if link is None:
             continue

@@ -121,6 +121,11 @@ def publish_row(
 
 def _check_networks(row: Publish, networks: Iterable[Network]) -> None:
     for network in networks:
+        if network.is_lan:
+            raise Refused(
+                f"cannot publish on network {network.name}: its members are on the LAN themselves",
+                hint="their own addresses are reached from there",
+            )
         if network.uplink == "routed" and row.host_port not in (0, row.port):
             raise InvalidInput(
                 "publish",

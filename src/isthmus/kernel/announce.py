@@ -18,16 +18,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["announce"]
+__all__ = ["ALL_NODES", "ETHERNET", "ICMPV6", "announce", "checksum"]
 
-_ETHERNET: Final = Struct(">6s6sH")
+ETHERNET: Final = Struct(">6s6sH")
 _ARP: Final = Struct(">HHBBH6s4s6s4s")
 _ETH_P_ARP: Final = 0x0806
 _ETH_P_IPV6: Final = 0x86DD
 _BROADCAST: Final = b"\xff" * 6
-_ALL_NODES: Final = bytes.fromhex("ff02") + bytes(13) + b"\x01"
+ALL_NODES: Final = bytes.fromhex("ff02") + bytes(13) + b"\x01"
 _ALL_NODES_MAC: Final = bytes.fromhex("333300000001")
-_ICMPV6: Final = 58
+ICMPV6: Final = 58
 _NEIGHBOUR_ADVERTISEMENT: Final = 136
 _OVERRIDE: Final = 0x20
 
@@ -35,9 +35,9 @@ _OVERRIDE: Final = 0x20
 def announce(access: Access, bridge: str, index: int, address: Address, mac: Mac) -> None:
     """Announce that an address is at a MAC, to all ports of a bridge and to the host itself."""
     if address.family == IPV4:
-        packet = _ETHERNET.pack(_BROADCAST, mac.packed, _ETH_P_ARP) + _gratuitous_arp(address, mac.packed)
+        packet = ETHERNET.pack(_BROADCAST, mac.packed, _ETH_P_ARP) + _gratuitous_arp(address, mac.packed)
     else:
-        packet = _ETHERNET.pack(_ALL_NODES_MAC, mac.packed, _ETH_P_IPV6) + _advertisement(address, mac.packed)
+        packet = ETHERNET.pack(_ALL_NODES_MAC, mac.packed, _ETH_P_IPV6) + _advertisement(address, mac.packed)
     access.crier.send(packet, bridge)
     # What leaves by the bridge does not come in by it: the host's own cache is told directly.
     access.route("").ask([rtnl_neighbour.delete(index, address)])
@@ -51,13 +51,14 @@ def _gratuitous_arp(address: Address, mac: bytes) -> bytes:
 def _advertisement(address: Address, mac: bytes) -> bytes:
     option = b"\x02\x01" + mac
     body = bytes((_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, _OVERRIDE, 0, 0, 0)) + address.packed + option
-    pseudo = address.packed + _ALL_NODES + len(body).to_bytes(4, "big") + bytes((0, 0, 0, _ICMPV6))
-    body = body[:2] + _checksum(pseudo + body) + body[4:]
-    head = bytes((0x60, 0, 0, 0)) + len(body).to_bytes(2, "big") + bytes((_ICMPV6, 255))
-    return head + address.packed + _ALL_NODES + body
+    pseudo = address.packed + ALL_NODES + len(body).to_bytes(4, "big") + bytes((0, 0, 0, ICMPV6))
+    body = body[:2] + checksum(pseudo + body) + body[4:]
+    head = bytes((0x60, 0, 0, 0)) + len(body).to_bytes(2, "big") + bytes((ICMPV6, 255))
+    return head + address.packed + ALL_NODES + body
 
 
-def _checksum(data: bytes) -> bytes:
+def checksum(data: bytes) -> bytes:
+    """Return the Internet checksum of an even number of bytes. Source: RFC 1071."""
     total = sum(unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

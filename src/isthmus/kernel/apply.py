@@ -18,6 +18,7 @@ from isthmus.kernel.ruleset import fingerprint, generation, load_ruleset, unload
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import (
     Bridge,
+    BridgedNic,
     Directory,
     Element,
     File,
@@ -128,6 +129,8 @@ class Applier:
                     write_sysctl(item.name, item.value)
             case NamedNetns():
                 self._netns(step, item)
+            case BridgedNic():
+                self._nic(step, item)
             case HostsLine() if isinstance(step, Remove):
                 self._lines.append(item)
             case File() | Directory() | Symlink() | HostsLine():
@@ -200,6 +203,14 @@ class Applier:
             self.loaded = fingerprint(self._access)
             self._forget_flows([Add(item=one) for one in self._early])
         self.generation = None
+
+    def _nic(self, step: Step, item: BridgedNic) -> None:
+        from isthmus.kernel import nic
+
+        if isinstance(step, Remove):
+            nic.move_back(self._access, item)
+        else:
+            nic.move_onto(self._access, item)
 
     # Namespaces
 

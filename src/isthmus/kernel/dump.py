@@ -20,6 +20,7 @@ from isthmus.model.host import (
     LIVE_GROUP,
     TRASH_GROUP,
     Bridge,
+    BridgedNic,
     Directory,
     Element,
     File,
@@ -116,6 +117,8 @@ class Dumper:
             return self._read(item)
         if isinstance(item, NamedNetns) and is_doomed:
             return self._doomed_netns(item)
+        if isinstance(item, BridgedNic):
+            return self._nic(item, is_doomed=is_doomed)
         if not isinstance(item, Veth):
             return self._read(item)
         found = self._doomed_veth(item) if is_doomed else self._read(item)
@@ -154,7 +157,7 @@ class Dumper:
             case Process():
                 argv = self._commands(item.netns)
                 return None if argv is None else item.replace(argv=argv)
-            case Element():
+            case Element() | BridgedNic():
                 return None
 
     def _link(self, netns: str, name: str) -> Link | None:
@@ -168,6 +171,15 @@ class Dumper:
         if link is None or link.kind != "bridge" or link.mac is None or not _is_ours(link):
             return None
         return Bridge(name=name, mac=link.mac, mtu=link.mtu, alias=link.alias, up=link.is_up)
+
+    def _nic(self, item: BridgedNic, *, is_doomed: bool) -> BridgedNic | None:
+        """One that goes carries what hangs on the bridge now; it may be off it already, and not yet all else."""
+        from isthmus.kernel.nic import read_carried
+
+        link, bridge = self._link(HOST, item.name), self._link(HOST, item.bridge)
+        is_port = link is not None and bridge is not None and link.master == bridge.index
+        carried = read_carried(self._access, item.bridge) if is_doomed else ()
+        return item.replace(carried=carried) if is_port or (carried and link is not None) else None
 
     def _veth(self, item: Veth) -> Veth | None:
         near = self._link(item.netns, item.name)

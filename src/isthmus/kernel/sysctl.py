@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["conf_links", "read_sysctl", "write_sysctl"]
+__all__ = ["conf_links", "conf_values", "read_sysctl", "write_sysctl"]
 
 
 def read_sysctl(name: str) -> str | None:
@@ -80,3 +80,21 @@ def conf_links(family: int) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     return tuple(sorted(name for name in names if name not in ("all", "default")))
+
+
+def conf_values(family: int, link: str) -> dict[str, str]:
+    """Return a link's sysctls of a family by name; those that cannot be read are left out."""
+    folder = f"net/ipv{family}/conf/{link}"
+    found = {}
+    try:
+        names = os.listdir(f"/proc/sys/{folder}")
+    except FileNotFoundError:
+        return {}
+    for name in names:
+        try:
+            value = read_sysctl(f"{folder}/{name}")
+        except (KernelError, OSError, UnicodeDecodeError):
+            continue  # stable_secret says EIO while it is not set
+        if value is not None:
+            found[name] = value
+    return found

@@ -28,6 +28,7 @@ class NetworkWish(Value):
     """A network to be. `subnets` empty: one of each family from the pools.
 
     `gateways` None: the first address of each subnet; empty: a bridge without an address.
+    `nic`: the interface for uplink `nic`; `ranges`: (first, last) of the addresses that may be given.
     `bridge`: the name of an existing bridge to adopt; None: one of ours. `mtu` None: that of the link
     with the default route.
     """
@@ -37,6 +38,8 @@ class NetworkWish(Value):
     gateways: tuple[Address, ...] | None = None
     bridge: str | None = None
     uplink: Uplink = "nat"
+    nic: str = ""
+    ranges: tuple[tuple[Address, Address], ...] = ()
     snat: tuple[Address, ...] = ()
     isolate_ports: bool = False
     allow: frozenset[str] = frozenset()

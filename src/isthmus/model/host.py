@@ -23,6 +23,8 @@ __all__ = [
     "LIVE_GROUP",
     "TRASH_GROUP",
     "Bridge",
+    "BridgedNic",
+    "Carried",
     "Directory",
     "Element",
     "File",
@@ -142,6 +144,33 @@ class Bridge(Value):
         return ("bridge", self.name)
 
 
+class Carried(Value):
+    """What hangs on a link and moves with it: an address, a next hop, a route, a permanent neighbour.
+
+    `kind` is one of netlink/rtnl/carried.py, `payload` the kernel's own message; `words` is what ip(8) is told,
+    with `{dev}` for the link's name.
+    """
+
+    kind: str
+    payload: bytes
+    words: tuple[str, ...] = ()
+
+
+class BridgedNic(Value):
+    """A link of the host that is a port of a bridge of ours; what it carried hangs on the bridge.
+
+    `carried` is what is still to be moved: onto the bridge when this is wanted, off it when it goes.
+    """
+
+    name: str
+    bridge: str
+    carried: tuple[Carried, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return ("nic", self.name)
+
+
 class Veth(Value):
     """A veth pair: the near end in `netns`, the far (peer) end in `peer_netns`; both up.
 
@@ -196,13 +225,13 @@ class Element(Value):
     """An element of a set or map of table `inet isthmus`.
 
     `name` is the set's (its types are in model/ruleset.py). `parts` and `data` hold one Python value for
-    each type: str for ifname, Address for an address, Prefix for one in an interval set, int for a
+    each type: str for ifname, Mac, Address for an address, Prefix for one in an interval set, int for a
     protocol number or port (host order). `data` is empty for a set.
     """
 
     name: str
-    parts: tuple[str | int | Address | Prefix, ...]
-    data: tuple[str | int | Address | Prefix, ...] = ()
+    parts: tuple[str | int | Address | Prefix | Mac, ...]
+    data: tuple[str | int | Address | Prefix | Mac, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -229,6 +258,7 @@ HostObject = (
     | Ruleset
     | Sysctl
     | Bridge
+    | BridgedNic
     | Veth
     | LinkAddress
     | Route

@@ -14,11 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar, Final, Literal
 
-    Uplink = Literal["nat", "routed", "none"]
+    Uplink = Literal["nat", "routed", "none", "nic"]
 
 __all__ = [
     "ALL_RECORDS",
     "NAT",
+    "NIC",
     "NONE",
     "ROUTED",
     "Attachment",
@@ -37,19 +38,26 @@ __all__ = [
 NAT: Final = "nat"
 ROUTED: Final = "routed"
 NONE: Final = "none"
+NIC: Final = "nic"
 
 
 class Subnet(Value):
-    """A prefix of a network, and the gateway address that its bridge carries there (None: no address)."""
+    """A prefix of a network, and its gateway: the address that the bridge carries there (None: no address).
+
+    On a network with uplink `nic` the gateway is the LAN's router. `range` is the first and the last address that
+    may be given there; None: any of the prefix, but on such a network none.
+    """
 
     prefix: Prefix
     gateway: Address | None
+    range: tuple[Address, Address] | None = None
 
 
 class Network(Value):
     """A switch for namespaces: a bridge, its subnets, and its way out.
 
-    `adopted`: the bridge is somebody else's, we add ports (and a gateway address) only.
+    `adopted`: the bridge is somebody else's, we add ports (and a gateway address) only. `nic` is the interface that is
+    a port of the bridge, with uplink `nic` alone: the members are on its LAN, and the host's addresses on the bridge.
     `mtu` is in bytes, chosen when the network was made. `snat` holds at most one address a family;
     a family without one is masqueraded. `allow` names networks that this one may talk with; a pair is
     open when either side allows it. `sequence` is the order of making.
@@ -60,6 +68,7 @@ class Network(Value):
     mac: Mac | None
     subnets: tuple[Subnet, ...]
     uplink: Uplink = "nat"
+    nic: str = ""
     adopted: bool = False
     snat: tuple[Address, ...] = ()
     isolate_ports: bool = False
@@ -71,7 +80,12 @@ class Network(Value):
     @property
     def has_exit(self) -> bool:
         """Whether its members get a default route."""
-        return self.uplink != "none"
+        return self.uplink != NONE
+
+    @property
+    def is_lan(self) -> bool:
+        """Whether its members are on the LAN themselves: then nothing of theirs crosses the host."""
+        return self.uplink == NIC
 
     def subnet(self, family: int) -> Subnet | None:
         """Return its subnet of that family, if it has one."""

@@ -17,7 +17,7 @@ __all__ = ["PORT_SETS", "PROTOCOLS", "PROTOCOL_NAMES", "RULESET", "SETS", "TABLE
 
 TABLE: Final = "isthmus"
 # The static ruleset's version: blake2s of planner/ruleset.nft, 8 bytes (a test compares the two).
-RULESET: Final = "18b1184f4c320087"
+RULESET: Final = "56387864825825d3"
 # IANA protocol numbers.
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
@@ -35,11 +35,13 @@ class SetType(Value):
     interval: bool = False
 
 
-_IF, _A4, _A6, _PROTO, _PORT = "ifname", "ipv4_addr", "ipv6_addr", "inet_proto", "inet_service"
+_IF, _MAC, _A4, _A6, _PROTO, _PORT = "ifname", "ether_addr", "ipv4_addr", "ipv6_addr", "inet_proto", "inet_service"
 
 SETS: Final[dict[str, SetType]] = {
     "bridges": SetType(key=(_IF,)),
     "adopted": SetType(key=(_IF,)),
+    "lan": SetType(key=(_IF,)),
+    "lan_me": SetType(key=(_IF, _MAC)),
     "has_exit": SetType(key=(_IF,)),
     "no_exit": SetType(key=(_IF,)),
     "routed": SetType(key=(_IF,)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from isthmus.model.address import Address, Prefix
+from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.host import Element
 from isthmus.model.ruleset import SETS, TABLE, SetType
 from isthmus.netlink.wire import (
@@ -27,7 +27,7 @@ from isthmus.netlink.wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Parts = tuple[int | str | Address | Prefix, ...]
+    Parts = tuple[int | str | Address | Prefix | Mac, ...]
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
@@ -204,11 +204,13 @@ def _encode_part(kind: str, part: object, *, last: bool) -> bytes:
         return part.to_bytes(2, "big") + b"\0\0" if isinstance(part, int) else b""
     if isinstance(part, Prefix):
         return (part.last if last else part.first).packed
+    if isinstance(part, Mac):
+        return part.packed + b"\0\0"
     assert isinstance(part, Address)
     return part.packed
 
 
-_WIDTH: Final = {"ifname": 16, "inet_proto": 4, "inet_service": 4, "ipv4_addr": 4, "ipv6_addr": 16}
+_WIDTH: Final = {"ifname": 16, "ether_addr": 8, "inet_proto": 4, "inet_service": 4, "ipv4_addr": 4, "ipv6_addr": 16}
 
 
 @decoder
@@ -256,7 +258,7 @@ def _pair_edges(name: str, kind: SetType, edges: list[tuple[int, bool, Parts]]) 
         yield Element(name=name, parts=parts, data=data)
 
 
-def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[int | str | Address | Prefix]:
+def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[int | str | Address | Prefix | Mac]:
     offset = 0
     for kind in kinds:
         width = _WIDTH[kind]
@@ -270,6 +272,8 @@ def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[i
             yield piece[0]
         elif kind == "inet_service":
             yield int.from_bytes(piece[:2], "big")
+        elif kind == "ether_addr":
+            yield Mac(packed=piece[:6])
         elif piece == last and low is high:
             yield Address.decode(piece)
         else:

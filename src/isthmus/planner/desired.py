@@ -50,7 +50,7 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
         if record.networks:
             yield Ruleset(version=RULESET)
         for network in record.networks.values():
-            yield from network_links(network)
+            yield from network_links(network, facts)
             yield from network_elements(network, record.networks.values())
         yield from host_sysctls(record, facts)
     for namespace in record.namespaces.values():

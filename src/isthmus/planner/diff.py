@@ -10,6 +10,7 @@ from __future__ import annotations
 from isthmus.model.host import (
     HOST,
     Bridge,
+    BridgedNic,
     Directory,
     Element,
     File,
@@ -46,6 +47,7 @@ _RANKS: Final[dict[type, int]] = {
     Bridge: 4,
     LinkAddress: 5,
     Sysctl: 6,
+    BridgedNic: 7,
     Veth: 7,
     Route: 9,
     Process: 11,
@@ -76,7 +78,7 @@ def _order(item: HostObject) -> tuple[int, str]:
             return _rank(item), item.netns
         case NamedNetns() | Bridge() | Element():
             return _rank(item), item.name
-        case Sysctl() | Ruleset():
+        case Sysctl() | Ruleset() | BridgedNic():
             return _rank(item), ""
 
 

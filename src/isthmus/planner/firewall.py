@@ -17,6 +17,10 @@ __all__ = ["needs_loopback", "network_elements", "publish_elements", "publish_ta
 def network_elements(network: Network, others: Iterable[Network]) -> Iterator[Element]:
     """Yield what the firewall must know of a network; `others` are all networks of the host."""
     bridge = network.bridge
+    if network.is_lan:
+        yield Element(name="lan", parts=(bridge,))
+        yield from [Element(name="lan_me", parts=(bridge, network.mac))] if network.mac is not None else []
+        return
     yield Element(name="adopted" if network.adopted else "bridges", parts=(bridge,))
     yield Element(name="self", parts=(bridge, bridge))
     yield Element(name="has_exit" if network.has_exit else "no_exit", parts=(bridge,))
@@ -25,7 +29,11 @@ def network_elements(network: Network, others: Iterable[Network]) -> Iterator[El
     if network.uplink == "routed":
         yield Element(name="routed", parts=(bridge,))
     for other in others:
-        if other.name != network.name and (other.name in network.allow or network.name in other.allow):
+        if (
+            other.name != network.name
+            and not other.is_lan
+            and (other.name in network.allow or network.name in other.allow)
+        ):
             yield Element(name="pairs", parts=(bridge, other.bridge))
             yield Element(name="pairs", parts=(other.bridge, bridge))
     for subnet in network.subnets:

@@ -8,7 +8,7 @@ Source: Documentation/networking/ip-sysctl.rst.
 
 from __future__ import annotations
 
-from isthmus.model.host import Sysctl
+from isthmus.model.host import Carried, Sysctl
 from isthmus.model.network import Network, Record
 from isthmus.model.value import Value
 from isthmus.planner.firewall import needs_loopback, publish_targets
@@ -18,9 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["ALL_FORWARDING6", "Facts", "host_sysctls", "namespace_sysctls"]
+__all__ = ["ALL_FORWARDING6", "Facts", "NicFacts", "host_sysctls", "namespace_sysctls"]
 
 ALL_FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
+
+
+class NicFacts(Value):
+    """What an interface carries that is to be (or became) a port of a bridge, and what is set for it by hand.
+
+    `conf` are (sysctl, value), `{link}` in the place of the link's name; empty when it is a port already.
+    """
+
+    carried: tuple[Carried, ...] = ()
+    conf: tuple[tuple[str, str], ...] = ()
 
 
 class Facts(Value):
@@ -30,7 +40,7 @@ class Facts(Value):
     by a router advertisement; `force_forwarding`: the kernel has it; `forwarding6`: the present value of each
     link (and `default`), read where it has not; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
-    reboot ends; `resolver`: the resolv.conf for namespaces.
+    reboot ends; `resolver`: the resolv.conf for namespaces; `nics`: of networks with uplink `nic`.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -42,11 +52,12 @@ class Facts(Value):
     strangers: tuple[str, ...] = ()
     run_directory: str = "/run/isthmus"
     resolver: str = ""
+    nics: dict[str, NicFacts] = {}  # noqa: RUF012  never changed in place
 
 
 def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:
     """Yield the forwarding sysctls of all networks with a way out, and of the links it leads through."""
-    exits = [network for network in record.networks.values() if network.has_exit]
+    exits = [network for network in record.networks.values() if network.has_exit and not network.is_lan]
     for network in exits:
         yield from _bridge_forwarding(network, facts, families=(4, 6))
     if any(network.subnet(4) for network in exits):

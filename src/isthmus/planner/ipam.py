@@ -18,12 +18,17 @@ _WINDOW: Final = 256
 
 
 def allocate(
-    prefix: Prefix, gateway: Address | None, last: Address | None, taken: Callable[[int, int], Container[int]]
+    prefix: Prefix,
+    gateway: Address | None,
+    last: Address | None,
+    taken: Callable[[int, int], Container[int]],
+    given: tuple[Address, Address] | None = None,
 ) -> Address:
     """Choose the first free host address after the one given last, going round.
 
     `taken(low, high)` tells which numbers between are in use or rest; it is asked for windows, so the cost
-    does not grow with the number of leases. Network, broadcast (IPv4) and gateway addresses are never given.
+    does not grow with the number of leases. Network, broadcast (IPv4) and gateway addresses are never given, nor
+    one outside the range `given` (first, last).
 
     Raises:
         Refused: no host address is left.
@@ -31,6 +36,8 @@ def allocate(
     Source: RFC 3021 for /31 prefixes.
     """
     hosts = prefix.hosts
+    if given is not None:
+        hosts = range(max(hosts.start, given[0].number), min(hosts.stop, given[1].number + 1))
     start = hosts.start if last is None or last not in prefix else last.number + 1
     forbidden = gateway.number if gateway is not None else -1
     for low, high in _windows(hosts, min(max(start, hosts.start), hosts.stop)):
@@ -39,7 +46,7 @@ def allocate(
             if number != forbidden and number not in used:
                 return prefix.address(number)
     raise Refused(
-        f"subnet {prefix} is full: none of its {len(hosts)} addresses is free",
+        f"subnet {prefix} is full: none of {'its' if given is None else 'the range of'} {len(hosts)} addresses is free",
         hint="detach something, or make a network with a larger subnet",
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from isthmus.model.address import Address, Mac, Prefix
-from isthmus.model.host import HOST, Bridge, HostObject, LinkAddress, Route, Veth
+from isthmus.model.host import HOST, Bridge, BridgedNic, HostObject, LinkAddress, Route, Sysctl, Veth
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.firewall import default_route_holder
+from isthmus.planner.forwarding import Facts, NicFacts
 from isthmus.planner.marks import mark
 
 TYPE_CHECKING = False
@@ -18,11 +19,14 @@ __all__ = ["attachment_links", "direct_link", "namespace_routes", "network_links
 _DEFAULT: Final = {4: Prefix(family=4, number=0, length=0), 6: Prefix(family=6, number=0, length=0)}
 
 
-def network_links(network: Network) -> Iterator[HostObject]:
-    """Yield a network's bridge (unless adopted) and its gateway addresses."""
+def network_links(network: Network, facts: Facts) -> Iterator[HostObject]:
+    """Yield a network's bridge (unless adopted), its gateway addresses, and the interface that is a port of it."""
     if not network.adopted and network.mac is not None:
         alias = mark("network", network.name, network.owner)
         yield Bridge(name=network.bridge, mac=network.mac, mtu=network.mtu, alias=alias)
+    if network.is_lan:
+        yield from _bridged_nic(network, facts.nics.get(network.nic, NicFacts()))
+        return
     for subnet in network.subnets:
         if subnet.gateway is not None:
             length = subnet.prefix.length
@@ -32,6 +36,14 @@ def network_links(network: Network) -> Iterator[HostObject]:
         # The kernel asks for a neighbour on behalf of a packet that it forwards from a link-local address, or not
         # at all (net/ipv6/ndisc.c, ndisc_send_ns); ours has no duplicate-address detection to wait for.
         yield LinkAddress(netns=HOST, ifname=network.bridge, address=_link_local(network.mac), length=64)
+
+
+def _bridged_nic(network: Network, facts: NicFacts) -> Iterator[HostObject]:
+    # A port whose link comes up again would get a link-local address: that of the bridge.
+    yield Sysctl(name=f"net/ipv6/conf/{network.nic}/addr_gen_mode", value="1", borrowed=True)
+    for name, value in facts.conf:
+        yield Sysctl(name=name.format(link=network.bridge), value=value)
+    yield BridgedNic(name=network.nic, bridge=network.bridge, carried=facts.carried)
 
 
 def _link_local(mac: Mac) -> Address:
@@ -52,7 +64,7 @@ def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostO
         peer_name=attachment.ifname,
         peer_mac=attachment.mac,
         master=network.bridge,
-        hairpin=any(subnet.gateway is not None for subnet in network.subnets),
+        hairpin=not network.is_lan and any(subnet.gateway is not None for subnet in network.subnets),
         isolated=network.isolate_ports,
     )
     for address in attachment.addresses:

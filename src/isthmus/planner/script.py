@@ -13,6 +13,8 @@ from isthmus.model.host import (
     HOSTS_HEAD,
     LIVE_GROUP,
     Bridge,
+    BridgedNic,
+    Carried,
     Directory,
     Element,
     File,
@@ -107,6 +109,8 @@ class _Writer:
                 return [] if isinstance(step, Remove) else [_command("sysctl", "--write", f"{item.name}={item.value}")]
             case Bridge() as item:
                 return _bridge(step, item)
+            case BridgedNic() as item:
+                return list(_bridged_nic(step, item))
             case Veth() as item:
                 return list(self._veth(step, item))
             case LinkAddress() as item:
@@ -297,3 +301,35 @@ def _process(step: Step, item: Process) -> list[str]:
         run = _command("setsid", "ip", "netns", "exec", item.netns, *item.argv)
         lines.append(f"{run} < /dev/null > /dev/null 2>&1 &")
     return lines
+
+
+def _bridged_nic(step: Step, item: BridgedNic) -> Iterator[str]:
+    """Yield the move in the order of kernel/nic.py."""
+    old, new = (item.bridge, item.name) if isinstance(step, Remove) else (item.name, item.bridge)
+    if not isinstance(step, Remove):
+        yield _command("ip", "link", "set", "dev", item.name, "master", item.bridge)
+    for one in item.carried:
+        yield _command("ip", *_placed(one, new), *(("nodad",) if _has_detection(one) else ()))
+    if isinstance(step, Remove):
+        yield _command("ip", "link", "set", "dev", item.name, "nomaster")
+    for one in reversed(item.carried):
+        words = _placed(one, old)
+        if one.kind == "address":
+            yield _command("ip", "address", "delete", *words[2 : 5 if words[3] == "peer" else 3], "dev", old)
+        elif one.kind == "neighbour":
+            last = words.index("dev")
+            yield _command(
+                "ip", "neighbour", "delete", *words[2 : 4 if words[2] == "proxy" else 3], *words[last : last + 2]
+            )
+    for one in item.carried:
+        if _has_detection(one):
+            yield _command("ip", *_placed(one, new))
+
+
+def _placed(one: Carried, link: str) -> tuple[str, ...]:
+    return tuple(word.replace("{dev}", link) for word in one.words)
+
+
+def _has_detection(one: Carried) -> bool:
+    """Whether it is an IPv6 address without the flag that it is added with, to be used at once."""
+    return one.kind == "address" and ":" in one.words[2] and "nodad" not in one.words

@@ -102,14 +102,28 @@ def kind_of(row: Row) -> str:
     return _KINDS[type(row)]
 
 
+def _subnet(one: Subnet) -> str:
+    given = f",{one.range[0]},{one.range[1]}" if one.range is not None else ""
+    return f"{one.prefix},{one.gateway or ''}{given}"
+
+
+def _load_subnet(text: str) -> Subnet:
+    prefix, gateway, *given = text.split(",")
+    return Subnet(
+        prefix=Prefix.parse(prefix),
+        gateway=Address.parse(gateway) if gateway else None,
+        range=(Address.parse(given[0]), Address.parse(given[1])) if given else None,
+    )
+
+
 def _network(row: Network) -> SqlRow:
-    subnets = " ".join(f"{one.prefix},{one.gateway or ''}" for one in row.subnets)
+    subnets = " ".join(map(_subnet, row.subnets))
     return (
         row.name,
         row.bridge,
         str(row.mac) if row.mac else None,
         subnets,
-        row.uplink,
+        f"{row.uplink}:{row.nic}" if row.nic else row.uplink,
         int(row.adopted),
         " ".join(map(str, row.snat)),
         int(row.isolate_ports),
@@ -121,16 +135,14 @@ def _network(row: Network) -> SqlRow:
 
 
 def _load_network(row: SqlRow) -> Network:
-    subnets = []
-    for text in row[3].split():
-        prefix, _, gateway = text.partition(",")
-        subnets.append(Subnet(prefix=Prefix.parse(prefix), gateway=Address.parse(gateway) if gateway else None))
+    uplink, _, nic = row[4].partition(":")
     return Network(
         name=row[0],
         bridge=row[1],
         mac=Mac.parse(row[2]) if row[2] else None,
-        subnets=tuple(subnets),
-        uplink=row[4],
+        subnets=tuple(map(_load_subnet, row[3].split())),
+        uplink=uplink,
+        nic=nic,
         adopted=bool(row[5]),
         snat=tuple(map(Address.parse, row[6].split())),
         isolate_ports=bool(row[7]),

@@ -30,13 +30,16 @@ def network_wish(given: Given) -> NetworkWish:
     Raises:
         InvalidInput, Usage, Several: they do not say it well.
     """
-    bridge, mtu, uplink = given.text("bridge"), given.text("mtu"), given.text("uplink")
+    bridge, mtu = given.text("bridge"), given.text("mtu")
+    uplink, nic = words.uplink(given.text("uplink") or "nat", "--uplink")
     wish = NetworkWish(
         name=words.network_name(given.word("NAME"), "NAME"),
         subnets=tuple(Prefix.parse(one, "--subnet") for one in given.texts("subnet")),
         gateways=_gateways(given),
         bridge=None if bridge is None else words.ifname(bridge, "--bridge"),
-        uplink="nat" if uplink is None else words.uplink(uplink, "--uplink"),
+        uplink=uplink,
+        nic=nic,
+        ranges=tuple(words.address_range(one, "--range") for one in given.texts("range")),
         snat=words.addresses(given.texts("snat"), "--snat"),
         isolate_ports=given.has("isolate-ports"),
         allow=frozenset(words.network_name(one, "--allow") for one in given.texts("allow")),

@@ -11,6 +11,7 @@ from isthmus.model.address import IPV6, Address, Mac, Prefix
 from isthmus.model.host import (
     HOST,
     Bridge,
+    BridgedNic,
     Directory,
     Element,
     File,
@@ -171,6 +172,8 @@ def _text(step: Step) -> str:
             return f"sysctl {item.name} {step.before.value} -> {item.value}"
         if isinstance(item, File | Symlink | Directory):
             return f"file {item.path}"
+        if isinstance(item, BridgedNic):
+            return _nic(item)
         changes = [
             f"{name} {_word(getattr(step.before, name))} -> {_word(getattr(item, name))}"
             for name in item._fields
@@ -198,6 +201,8 @@ def _noun(item: HostObject) -> str:
             return f"sysctl {item.name} {item.value}"
         case Bridge():
             return f"bridge {item.name}"
+        case BridgedNic():
+            return _nic(item)
         case Veth():
             return _veth(item)
         case LinkAddress():
@@ -210,6 +215,13 @@ def _noun(item: HostObject) -> str:
             return f"element {item.name} {{ {' . '.join(map(str, item.parts))}{data} }}"
         case Process():
             return f"command in {item.netns}: {' '.join(item.argv)}"
+
+
+def _nic(item: BridgedNic) -> str:
+    addresses = [one.words[2] for one in item.carried if one.kind == "address"]
+    routes = sum(one.kind in ("route", "nexthop") for one in item.carried)
+    moved = [*addresses, *([f"{routes} route{'s' * (routes != 1)}"] if routes else [])]
+    return f"link {item.name} on bridge {item.bridge}" + (f", with {', '.join(moved)}" if moved else "")
 
 
 def _veth(item: Veth) -> str:

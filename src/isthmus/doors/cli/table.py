@@ -100,7 +100,14 @@ _NETWORK: Final = (
         flags=("--uplink",),
         metavar="KIND",
         key="network.uplink",
-        help="the way out: nat (translated, the default), routed or none",
+        help="the way out: nat (translated, the default), routed, none, or nic:LINK (the LAN of an interface)",
+    ),
+    Option(
+        flags=("--range",),
+        metavar="FIRST-LAST",
+        many=True,
+        key="network.range",
+        help="the addresses that may be given, once a family (with nic:LINK)",
     ),
     Option(
         flags=("--snat",),

@@ -33,6 +33,7 @@ __all__ = [
     "RTNLGRP_LINK",
     "Link",
     "all_links",
+    "by_any_name",
     "by_index",
     "by_name",
     "change",
@@ -62,6 +63,7 @@ _IFLA_GROUP: Final = 27
 _IFLA_NET_NS_FD: Final = 28
 _IFLA_EXT_MASK: Final = 29
 _IFLA_LINK_NETNSID: Final = 37
+_IFLA_ALT_IFNAME: Final = 53
 _IFLA_INFO_KIND: Final = 1
 _IFLA_INFO_DATA: Final = 2
 _IFLA_INFO_SLAVE_KIND: Final = 4
@@ -234,6 +236,12 @@ def delete_group(group: int) -> Request:
 def by_name(name: str) -> Request:
     """Ask for one link by name."""
     payload = _INFO.pack(0, 0, 0, 0, 0) + attr_string(_IFLA_IFNAME, name) + _NO_STATISTICS
+    return Request(_RTM_GETLINK, 0, payload, "read", f"link {name}")
+
+
+def by_any_name(name: str) -> Request:
+    """Ask for one link by its name or an alternative one, of up to 127 bytes."""
+    payload = _INFO.pack(0, 0, 0, 0, 0) + attr_string(_IFLA_ALT_IFNAME, name) + _NO_STATISTICS
     return Request(_RTM_GETLINK, 0, payload, "read", f"link {name}")
 
 

@@ -1,0 +1,88 @@
+"""What the planner is told of the host beside its objects: read when first asked for, once a call."""
+
+from __future__ import annotations
+
+import os
+
+from isthmus.kernel.access import Access
+from isthmus.kernel.facts import HostFacts, RouteWatch, default_links, read_facts, read_strangers
+from isthmus.kernel.files import read_text
+from isthmus.model.network import Record
+from isthmus.planner.desired import Scope
+from isthmus.planner.forwarding import ALL_FORWARDING6, Facts, NicFacts
+from isthmus.planner.names import resolver_text
+
+__all__ = ["Outlook", "run_directory"]
+
+
+def run_directory() -> str:
+    """Where files of ours are that a reboot ends: ISTHMUS_RUN_DIR or /run/isthmus."""
+    return os.environ.get("ISTHMUS_RUN_DIR") or "/run/isthmus"
+
+
+def _resolver() -> str:
+    """Return a resolv.conf for namespaces: the host's, without what only the host can reach."""
+    return resolver_text(read_text("/etc/resolv.conf"), read_text("/run/systemd/resolve/resolv.conf"))
+
+
+class Outlook:
+    """Reads facts; a resident keeps the default routes' links in mind and is told when they change."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._links: HostFacts | None = None
+        self._facts: Facts | None = None
+        self._watch: RouteWatch | None = None
+
+    def forget(self) -> None:
+        """Begin a new call."""
+        self._links = self._facts = None
+
+    def watch(self) -> None:
+        """Be a resident's."""
+        if self._watch is None:
+            self._watch = RouteWatch()
+
+    def close(self) -> None:
+        """Close what it holds."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    @property
+    def links(self) -> HostFacts:
+        """The links of the default routes."""
+        if self._links is None:
+            self._links = default_links(self._access) if self._watch is None else self._watch.read(self._access)
+        return self._links
+
+    @property
+    def facts(self) -> Facts:
+        """What the planner must know of the host whatever it plans."""
+        if self._facts is None:
+            read = read_facts(self._access, self.links)
+            self._facts = Facts(**read, run_directory=run_directory(), resolver=_resolver())
+        return self._facts
+
+    def of(self, scope: Scope, record: Record) -> Facts:
+        """Return the facts for a plan that leads to a record."""
+        return self._of_host(record) if scope.host else self._of_namespaces(record)
+
+    def _of_host(self, record: Record) -> Facts:
+        if ALL_FORWARDING6 in record.borrowed and not self.facts.strangers:
+            self._facts = self.facts.replace(strangers=read_strangers(self._access))
+        lans = [one for one in record.networks.values() if one.is_lan]
+        if not lans:
+            return self.facts
+        from isthmus.kernel.nic import read_nic
+
+        # Read anew for each plan: it is what the plan moves.
+        nics = {one.nic: NicFacts(**read_nic(self._access, one.nic, one.bridge)) for one in lans}
+        return self.facts.replace(nics=nics)
+
+    def _of_namespaces(self, record: Record) -> Facts:
+        """Facts enough for a namespace: only a closed IPv6 network asks for more."""
+        if any(not one.has_exit and one.subnet(6) for one in record.networks.values()):
+            return self.facts
+        made = any(row.made for row in record.namespaces.values())
+        return Facts(run_directory=run_directory(), resolver=_resolver() if made else "")

@@ -1,0 +1,177 @@
+"""Networks with a network interface on their bridge: what the interface must be, and what such a network is like."""
+
+from __future__ import annotations
+
+import os
+
+from isthmus.converge import Host
+from isthmus.engine.choose import range_in
+from isthmus.errors import InvalidInput, NotFound, Refused
+from isthmus.kernel.nic import await_running, read_carried
+from isthmus.kernel.probe import occupied
+from isthmus.model.address import Address, Prefix
+from isthmus.model.declared import NetworkWish
+from isthmus.model.host import HOST
+from isthmus.model.network import NIC, Network, Subnet
+from isthmus.netlink.rtnl import address as rtnl_address
+from isthmus.netlink.rtnl import carried as rtnl_carried
+from isthmus.netlink.rtnl import link as rtnl_link
+from isthmus.netlink.rtnl import route as rtnl_route
+from isthmus.netlink.rtnl import rule as rtnl_rule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
+    from isthmus.netlink.rtnl.link import Link
+
+__all__ = ["free_on_lan", "lan_network"]
+
+_IFF_LOOPBACK: Final = 0x8
+# A link of these kinds on top of another goes on working when that is a port of a bridge.
+_HARMLESS: Final = frozenset({"veth", "vlan"})
+_SCOPE_GLOBAL: Final = 0
+
+
+def lan_network(
+    host: Host,
+    wish: NetworkWish,
+    others: Sequence[Network],
+    before: Network | None,
+    bridge: str,
+    sequence: int,
+    owner: str,
+) -> Network:
+    """Return the row of a network whose bridge gets a network interface.
+
+    Raises:
+        NotFound: no such interface.
+        Refused: it cannot be a port, or carries what cannot be moved.
+        InvalidInput: a range or gateway that does not fit.
+    """
+    link = _find(host, wish.nic)
+    if before is not None and (before.uplink, before.nic) != (NIC, link.name):
+        raise Refused(f"network {wish.name} is of another kind: remove it first", users=(wish.name,))
+    for other in others:
+        if other.nic == link.name:
+            raise Refused(f"link {link.name} is on network {other.name}", users=(other.name,))
+    if before is None:
+        _check(host, link)
+    subnets = _subnets(host, wish, link, before)
+    for subnet in subnets:
+        for other in others:
+            for one in other.subnets:
+                if one.prefix.overlaps(subnet.prefix):
+                    raise Refused(f"subnet {subnet.prefix} overlaps {one.prefix} of network {other.name}")
+    return Network(
+        name=wish.name,
+        bridge=bridge,
+        mac=link.mac if before is None else before.mac,
+        subnets=subnets,
+        uplink=NIC,
+        nic=link.name,
+        isolate_ports=wish.isolate_ports,
+        mtu=wish.mtu or (link.mtu if before is None else before.mtu),
+        sequence=sequence if before is None else before.sequence,
+        owner=owner,
+    )
+
+
+def _find(host: Host, name: str) -> Link:
+    """Return the link that the kernel knows by a name, an alternative one too."""
+    answer = host.access.route(HOST).ask([rtnl_link.by_any_name(name)])[0]
+    if answer.errno:
+        raise NotFound(f"no link {name!r}", hint="ip link shows them")
+    return rtnl_link.decode(answer.payloads[0])
+
+
+def _check(host: Host, link: Link) -> None:
+    """Refuse what cannot be a port, and what would break if it were one, before anything moves."""
+    name = link.name
+    if link.flags & _IFF_LOOPBACK:
+        raise Refused(f"link {name} is the loopback: no bridge can have it")
+    if link.mac is None:
+        raise Refused(f"link {name} is no Ethernet interface")
+    if link.kind == "bridge":
+        raise Refused(f"link {name} is a bridge itself", hint=f"--bridge {name} makes a network on it")
+    if any(os.path.exists(f"/sys/class/net/{name}/{sign}") for sign in ("wireless", "phy80211")):
+        raise Refused(f"link {name} is wireless: an access point takes no frames from other MACs than its own")
+    links = [rtnl_link.decode(one) for one in host.access.route(HOST).dump(rtnl_link.all_links())]
+    if link.master:
+        master = next((one.name for one in links if one.index == link.master), "another link")
+        raise Refused(f"link {name} is a port of {master}", users=(master,))
+    users = [one for one in links if one.peer == link.index and one.peer_netnsid < 0 and one.kind not in _HARMLESS]
+    if users:
+        told = ", ".join(f"{one.kind} {one.name}" for one in users)
+        raise Refused(f"link {name} has other links on it: {told}", users=tuple(one.name for one in users))
+    if not link.is_up:
+        raise Refused(f"link {name} is down", hint=f"ip link set dev {name} up")
+    await_running(host.access, name)
+    rules = [rtnl_rule.decode(one) for one in host.access.route(HOST).dump(rtnl_rule.all_rules())]
+    for rule in rules:
+        if name in (rule.iifname, rule.oifname):
+            raise Refused(f"policy rule {rule.priority} names link {name}, and would not match any more")
+    for one in read_carried(host.access, name):
+        if one.kind == rtnl_carried.ADDRESS and rtnl_carried.is_failed(one.payload):
+            raise Refused(f"address {one.words[2]} of {name} is used by somebody else (duplicate-address detection)")
+
+
+def _subnets(host: Host, wish: NetworkWish, link: Link, before: Network | None) -> tuple[Subnet, ...]:
+    if wish.subnets:
+        prefixes = wish.subnets
+    elif before is not None:
+        prefixes = tuple(one.prefix for one in before.subnets)
+    else:
+        prefixes = tuple(_own_prefixes(host, link))
+    if not prefixes:
+        raise Refused(
+            f"link {link.name} has no address: which subnet is its LAN?", hint="name it: --subnet, and --gateway"
+        )
+    for first, last in wish.ranges:
+        if not any(first in prefix and last in prefix for prefix in prefixes):
+            told = ", ".join(map(str, prefixes))
+            raise InvalidInput("range", f"{first}-{last}", f"outside network {wish.name} ({told})")
+    return tuple(
+        Subnet(
+            prefix=prefix,
+            gateway=_router(host, wish, link, prefix, before),
+            range=range_in(prefix, wish),
+        )
+        for prefix in prefixes
+    )
+
+
+def _own_prefixes(host: Host, link: Link) -> Iterable[Prefix]:
+    found: dict[int, Prefix] = {}
+    for payload in host.access.route(HOST).dump(rtnl_address.of_link(link.index)):
+        one = rtnl_address.decode(payload)
+        if one.scope == _SCOPE_GLOBAL and one.length < one.address.bits - 1:
+            found.setdefault(one.address.family, Prefix.around(one.address, one.length))
+    return [found[family] for family in sorted(found)]
+
+
+def _router(host: Host, wish: NetworkWish, link: Link, prefix: Prefix, before: Network | None) -> Address | None:
+    """Return the LAN's router: the next hop of the host's own default route, unless one was named."""
+    if wish.gateways is not None:
+        return next((one for one in wish.gateways if one.family == prefix.family), None)
+    old = before.subnet(prefix.family) if before is not None else None
+    if old is not None:
+        return old.gateway
+    payloads = host.access.route(HOST).dump(rtnl_route.main_routes(prefix.family, link.index), absent=2)
+    routes = [rtnl_route.decode(one) for one in payloads]
+    fitting = [one for one in routes if one.is_default and one.via is not None]
+    return min(fitting, key=lambda one: one.priority).via if fitting else None
+
+
+def free_on_lan(host: Host, network: Network, addresses: Sequence[Address]) -> list[Address]:
+    """Return those of some addresses that nobody on the LAN of a network, and not the host itself, answers for."""
+    own = {rtnl_address.decode(one).address for one in host.access.route(HOST).dump(rtnl_address.all_addresses())}
+    asked = [one for one in addresses if one not in own]
+    bridge = host.access.link(HOST, network.bridge)
+    nic = host.access.link(HOST, network.nic)
+    by = bridge if bridge is not None and nic is not None and nic.master == bridge.index else nic
+    if by is None or by.mac is None:
+        raise Refused(f"link {network.nic} of network {network.name} is gone", users=(network.name,))
+    held = occupied(by.name, by.mac, asked)
+    return [one for one in asked if one not in held]

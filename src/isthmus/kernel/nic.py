@@ -1,0 +1,157 @@
+"""A network interface becomes a port of a bridge of ours, and what hangs on it moves there; and back.
+
+rtnetlink has no transaction, so the order is fixed, and all goes in few sends: what is new comes before what is old
+goes, so that the host answers for its addresses at every moment, and a kill leaves nothing in neither place.
+The order and its gap were measured: docs/decisions/0009.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from isthmus.errors import KernelError, Refused
+from isthmus.kernel.access import Access
+from isthmus.kernel.sysctl import conf_values
+from isthmus.model.host import HOST, BridgedNic, Carried
+from isthmus.netlink.rtnl import carried as rtnl
+from isthmus.netlink.rtnl import link as rtnl_link
+from isthmus.netlink.rtnl.words import words
+from isthmus.netlink.socket import NETLINK_ROUTE, Socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from isthmus.netlink.rtnl.link import Link
+    from isthmus.netlink.wire import Request
+
+    Messages = list[tuple[Request, bool]]  # whether what it is about may be gone already
+
+__all__ = ["await_running", "move_back", "move_onto", "read_carried", "read_nic"]
+
+_OPERSTATE_UP: Final = 6
+_PATIENCE_S: Final = 3.0
+# What a bridge of ours has of its own, what is no setting, and what the kernel derives from others.
+_NOT_COPIED: Final = frozenset(
+    {"addr_gen_mode", "forwarding", "force_forwarding", "mc_forwarding", "mtu", "route_localnet"}
+)
+_ABSENT: Final = frozenset({errno.ENOENT, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
+
+
+def read_carried(access: Access, name: str) -> tuple[Carried, ...]:
+    """Return what hangs on a link of the host, in the order in which it can be made again; nothing: no such link."""
+    link = access.link(HOST, name)
+    if link is None:
+        return ()
+    found: list[Carried] = []
+    addresses: list[bytes] = []
+    for kind, request in rtnl.dump(link.index):
+        payloads = access.route(HOST).dump(request, absent=errno.ENOENT)
+        payloads = [one for one in payloads if rtnl.follows(kind, one, link.index, addresses)]
+        if kind == rtnl.ADDRESS:
+            # The kernel lists IPv4 addresses in the order of adding, IPv6 ones the last one first.
+            payloads.sort(key=lambda one: one[0] == rtnl.AF_INET6)
+            old = [one for one in payloads if one[0] != rtnl.AF_INET6]
+            payloads = addresses = old + [one for one in reversed(payloads) if one[0] == rtnl.AF_INET6]
+        if kind == rtnl.ROUTE:
+            payloads.sort(key=rtnl.needs_another)
+        found += [Carried(kind=kind, payload=one, words=words(kind, one, name, link.index)) for one in payloads]
+    return tuple(found)
+
+
+def read_nic(access: Access, name: str, bridge: str) -> dict[str, Any]:
+    """Return the fields of `planner.forwarding.NicFacts`; on the bridge already, it has nothing but what came since."""
+    link, master = access.link(HOST, name), access.link(HOST, bridge)
+    is_port = link is not None and master is not None and link.master == master.index
+    return {"carried": read_carried(access, name), "conf": () if is_port else _read_conf(name)}
+
+
+def _read_conf(name: str) -> tuple[tuple[str, str], ...]:
+    """Return (sysctl, value) of what is set for a link otherwise than for a new one: `{link}` stands for its name."""
+    return tuple(
+        (f"net/ipv{family}/conf/{{link}}/{key}", value)
+        for family in (4, 6)
+        for key, value in conf_values(family, name).items()
+        if conf_values(family, "default").get(key) not in (None, value) and key not in _NOT_COPIED
+    )
+
+
+def await_running(access: Access, name: str) -> None:
+    """Wait until a link's operational state is up: a port whose link lags behind does not forward (linkwatch).
+
+    Raises:
+        Refused: it has no carrier.
+    """
+    import time
+
+    watch = Socket(NETLINK_ROUTE, groups=(rtnl_link.RTNLGRP_LINK,))
+    try:
+        deadline = time.monotonic() + _PATIENCE_S
+        while (link := access.link(HOST, name)) is not None and link.operstate != _OPERSTATE_UP:
+            if not watch.wait(deadline - time.monotonic()):
+                raise Refused(f"link {name} has no carrier: is the cable in, is it up?")
+    finally:
+        watch.close()
+
+
+def move_onto(access: Access, item: BridgedNic) -> None:
+    """Make a link a port of its bridge, and hang what it carried on the bridge.
+
+    Raises:
+        KernelError: something was refused; what was moved before it stays moved.
+    """
+    nic, bridge = _ends(access, item)
+    enslave = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="enslave", master=bridge.index)
+    arriving, leaving = _moves(item, nic, bridge)
+    _send(access, [(enslave, False), *arriving, *leaving])
+
+
+def move_back(access: Access, item: BridgedNic) -> None:
+    """Take a link off its bridge, and hang what the bridge carries on it again. A link that is gone is content.
+
+    Raises:
+        KernelError: something was refused; what was moved before it stays moved.
+    """
+    try:
+        nic, bridge = _ends(access, item)
+    except KernelError as cause:
+        if cause.errno == errno.ENODEV:
+            return
+        raise
+    free = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="take off its bridge", master=0)
+    arriving, leaving = _moves(item, bridge, nic)
+    _send(access, [*arriving, (free, False), *leaving])
+
+
+def _ends(access: Access, item: BridgedNic) -> tuple[Link, Link]:
+    found = []
+    for name in (item.name, item.bridge):
+        link = access.link(HOST, name)
+        if link is None:
+            raise KernelError("find", f"link {name}", errno.ENODEV)
+        found.append(link)
+    return found[0], found[1]
+
+
+def _moves(item: BridgedNic, old: Link, new: Link) -> tuple[Messages, Messages]:
+    """Return the requests that hang things on the new link, and those that take them off the old one."""
+    source, target = (old.index, old.name), (new.index, new.name)
+    arriving: Messages = []
+    leaving: Messages = []
+    settling: Messages = []
+    for one in item.carried:
+        arriving.append((rtnl.hang(one.kind, one.payload, source, target), False))  # type: ignore[arg-type]
+        gone = rtnl.drop(one.kind, one.payload, *source)  # type: ignore[arg-type]
+        if gone is not None:
+            leaving.insert(0, (gone, True))
+        settled = rtnl.settle(one.payload, source, target) if one.kind == rtnl.ADDRESS else None
+        if settled is not None:
+            settling.append((settled, False))
+    return arriving, [*leaving, *settling]
+
+
+def _send(access: Access, requests: Messages) -> None:
+    answers = access.route(HOST).ask([request for request, _ in requests])
+    for answer, (_, absent_ok) in zip(answers, requests, strict=True):
+        if answer.errno and not (absent_ok and answer.errno in _ABSENT):
+            raise answer.error()

@@ -1,0 +1,275 @@
+"""What hangs on a link: its addresses, next hops, routes and permanent neighbours, hung on another link.
+
+A payload stays the kernel's own, whatever attributes it has; only the ifindex in it is another, and what is the
+kernel's to say (expiry stamps, dead or tentative) is left out. Source: linux/if_addr.h, linux/rtnetlink.h,
+linux/nexthop.h, linux/neighbour.h.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from isthmus.netlink.wire import (
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    Request,
+    attr,
+    attr_string,
+    attr_u32,
+    attribute_list,
+    attributes,
+    decoder,
+    text,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Final, Literal
+
+    Kind = Literal["address", "nexthop", "route", "neighbour"]
+
+__all__ = [
+    "ADDRESS",
+    "AF_INET",
+    "AF_INET6",
+    "NEIGHBOUR",
+    "NEXTHOP",
+    "ROUTE",
+    "drop",
+    "dump",
+    "follows",
+    "hang",
+    "is_failed",
+    "needs_another",
+    "settle",
+]
+
+ADDRESS: Final = "address"
+NEXTHOP: Final = "nexthop"
+ROUTE: Final = "route"
+NEIGHBOUR: Final = "neighbour"
+AF_INET: Final = 2
+AF_INET6: Final = 10
+
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
+_RTM_NEWNEXTHOP, _RTM_GETNEXTHOP = 104, 106
+
+IFADDRMSG: Final = Struct("=BBBBI")  # family, prefixlen, flags, scope, index
+RTMSG: Final = Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+NDMSG: Final = Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
+NHMSG: Final = Struct("=BBBxI")  # family, scope, protocol, flags
+RTNEXTHOP: Final = Struct("=HBBi")  # len, flags, hops, ifindex
+
+IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 6, 8
+IFA_F_OPTIMISTIC, IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_NOPREFIXROUTE = 0x04, 0x02, 0x08, 0x40, 0x200
+# What an operator may set: NODAD, OPTIMISTIC, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN.
+IFA_F_SETTABLE: Final = 0x02 | 0x04 | 0x10 | 0x100 | 0x200 | 0x400
+RTA_DST, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 3, 4, 5, 6
+RTA_MULTIPATH, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_EXPIRES, RTA_NH_ID = 9, 12, 15, 18, 23, 30
+RTNH_F_ONLINK: Final = 0x4
+_RTN_UNICAST: Final = 1
+_RTPROT_KERNEL: Final = 2
+_RT_TABLE_LOCAL: Final = 255
+_HZ: Final = 100  # USER_HZ, which rta_expires counts in
+_NUD_PERMANENT: Final = 0x80
+_NTF_PROXY: Final = 0x08
+NDA_DST: Final = 1
+_NDA_IFINDEX: Final = 8
+NHA_ID, NHA_OIF = 1, 5
+_NHA_KEPT: Final = frozenset({1, 4, 5, 6, 7, 8})  # id, blackhole, oif, gateway, encap type, encap
+_SET: Final = NLM_F_CREATE | NLM_F_REPLACE
+
+
+def dump(index: int) -> list[tuple[Kind, Request]]:
+    """Return the requests, dumps all, whose answers hang on a link; `follows` says which of them move."""
+    what = f"of link {index}"
+    requests: list[tuple[Kind, Request]] = [
+        (ADDRESS, Request(_RTM_GETADDR, 0, IFADDRMSG.pack(0, 0, 0, 0, index), "read addresses", what))
+    ]
+    requests.append((NEXTHOP, Request(_RTM_GETNEXTHOP, 0, NHMSG.pack(0, 0, 0, 0) + attr_u32(NHA_OIF, index))))
+    for family in (AF_INET, AF_INET6):
+        head = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        requests.append((ROUTE, Request(_RTM_GETROUTE, 0, head + attr_u32(RTA_OIF, index), "read routes", what)))
+    for flags in (0, _NTF_PROXY):
+        head = NDMSG.pack(0, 0, 0, flags, 0)
+        extra = attr_u32(_NDA_IFINDEX, index) if not flags else b""
+        requests.append((NEIGHBOUR, Request(_RTM_GETNEIGH, 0, head + extra, "read neighbours", what)))
+    return requests
+
+
+@decoder
+def follows(kind: Kind, payload: bytes, index: int, addresses: Iterable[bytes]) -> bool:
+    """Whether what a dump brought moves with the link: not what the kernel makes of the `addresses` by itself."""
+    if kind == NEIGHBOUR:
+        _, at, state, flags, _ = NDMSG.unpack_from(payload)
+        return at == index and bool(state & _NUD_PERMANENT or flags & _NTF_PROXY) and not _is_group(payload)
+    if kind == ROUTE:
+        return _is_route_of_its_own(payload, index, addresses)
+    return True
+
+
+def _is_group(payload: bytes) -> bool:
+    """Whether a neighbour entry is the kernel's own, for a group or for nobody: its state has no flag but NOARP."""
+    return bool(NDMSG.unpack_from(payload)[2] & 0x40)
+
+
+def _is_route_of_its_own(payload: bytes, index: int, addresses: Iterable[bytes]) -> bool:
+    family, length, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(payload)
+    found = attributes(payload, RTMSG.size)
+    if RTA_NH_ID in found or index not in _ifindexes(found):
+        return False  # it goes with its next hop
+    if protocol != _RTPROT_KERNEL:
+        return True
+    if table == _RT_TABLE_LOCAL or kind != _RTN_UNICAST:
+        return False
+    return RTA_GATEWAY in found or not any(
+        _makes_route(one, family, found.get(RTA_DST, b""), length) for one in addresses
+    )
+
+
+@decoder
+def needs_another(payload: bytes) -> bool:
+    """Whether a route leads to a gateway, which another route must reach first."""
+    found = attributes(payload, RTMSG.size)
+    return RTA_GATEWAY in found or RTA_VIA in found or RTA_MULTIPATH in found
+
+
+def _ifindexes(found: Mapping[int, bytes]) -> set[int]:
+    indexes = {int.from_bytes(found[RTA_OIF], "little")} if RTA_OIF in found else set()
+    hops = found.get(RTA_MULTIPATH, b"")
+    offset = 0
+    while offset + RTNEXTHOP.size <= len(hops):
+        size, _, _, index = RTNEXTHOP.unpack_from(hops, offset)
+        indexes.add(index)
+        offset += max((size + 3) & ~3, RTNEXTHOP.size)
+    return indexes
+
+
+def _makes_route(address: bytes, family: int, prefix: bytes, length: int) -> bool:
+    """Whether the kernel makes this connected route for an address."""
+    its_family, its_length, _, _, _ = IFADDRMSG.unpack_from(address)
+    found = attributes(address, IFADDRMSG.size)
+    if its_family != family or its_length != length or _flags(address, found) & IFA_F_NOPREFIXROUTE:
+        return False
+    packed = found[IFA_ADDRESS]
+    shift = 8 * len(packed) - length
+    number = int.from_bytes(packed, "big") >> shift << shift
+    return number == int.from_bytes(prefix, "big")
+
+
+def _flags(payload: bytes, found: Mapping[int, bytes]) -> int:
+    wide = found.get(IFA_FLAGS)
+    return int(IFADDRMSG.unpack_from(payload)[2]) if wide is None else int.from_bytes(wide, "little")
+
+
+@decoder
+def is_failed(payload: bytes) -> bool:
+    """Whether an address is used by somebody else, as duplicate-address detection found."""
+    return payload[0] == AF_INET6 and bool(_flags(payload, attributes(payload, IFADDRMSG.size)) & IFA_F_DADFAILED)
+
+
+@decoder
+def hang(kind: Kind, payload: bytes, source: tuple[int, str], target: tuple[int, str]) -> Request:
+    """Hang it on another link; links are (ifindex, name). An IPv6 address can be used at once there."""
+    if kind == ADDRESS:
+        return _address(payload, source, target, nodad=True)
+    if kind == NEXTHOP:
+        return _nexthop(payload, target[0])
+    if kind == ROUTE:
+        return _route(payload, source[0], target[0])
+    family, _, state, flags, which = NDMSG.unpack_from(payload)
+    head = NDMSG.pack(family, target[0], state, flags, which)
+    kept = b"".join(attr(one, data) for one, data in attribute_list(payload, NDMSG.size) if one in (NDA_DST, 2, 12))
+    return Request(_RTM_NEWNEIGH, _SET, head + kept, "add neighbour to", f"link {target[1]}")
+
+
+@decoder
+def settle(payload: bytes, source: tuple[int, str], target: tuple[int, str]) -> Request | None:
+    """Give an address that was hung its own flags; None: it has them. A change starts no detection."""
+    flags = _flags(payload, attributes(payload, IFADDRMSG.size))
+    if payload[0] != AF_INET6 or flags & IFA_F_NODAD:
+        return None
+    return _address(payload, source, target, nodad=False)
+
+
+@decoder
+def drop(kind: Kind, payload: bytes, index: int, name: str) -> Request | None:
+    """Take what was hung elsewhere off its old link; None: it left by being replaced."""
+    if kind == ADDRESS:
+        family, length, _, _, _ = IFADDRMSG.unpack_from(payload)
+        found = attributes(payload, IFADDRMSG.size)
+        kept = b"".join(attr(one, found[one]) for one in (IFA_LOCAL, IFA_ADDRESS) if one in found)
+        head = IFADDRMSG.pack(family, length, 0, 0, index)
+        return Request(_RTM_DELADDR, 0, head + kept, "delete address of", f"link {name}")
+    if kind == NEIGHBOUR:
+        family, _, _, flags, _ = NDMSG.unpack_from(payload)
+        destination = attributes(payload, NDMSG.size)[NDA_DST]
+        head = NDMSG.pack(family, index, 0, flags, 0)
+        return Request(_RTM_DELNEIGH, 0, head + attr(NDA_DST, destination), "delete neighbour of", f"link {name}")
+    return None
+
+
+def _address(payload: bytes, source: tuple[int, str], target: tuple[int, str], *, nodad: bool) -> Request:
+    family, length, _, scope, _ = IFADDRMSG.unpack_from(payload)
+    parts = [IFADDRMSG.pack(family, length, 0, scope, target[0])]
+    flags = IFADDRMSG.unpack_from(payload)[2]
+    for kind, data in attribute_list(payload, IFADDRMSG.size):
+        if kind == IFA_FLAGS:
+            flags = int.from_bytes(data, "little")
+        elif kind == IFA_LABEL:
+            parts.append(attr_string(IFA_LABEL, relabelled(text(data), source[1], target[1])))
+        else:
+            parts.append(attr(kind, data))
+    kept = flags & IFA_F_SETTABLE
+    if family == AF_INET6 and nodad and not flags & IFA_F_TENTATIVE:
+        kept |= IFA_F_NODAD
+    parts.append(attr_u32(IFA_FLAGS, kept))
+    return Request(_RTM_NEWADDR, _SET, b"".join(parts), "add address to", f"link {target[1]}")
+
+
+def relabelled(label: str, source: str, target: str) -> str:
+    """Return the label of an address on another link: `eth1:0` becomes `br0:0`."""
+    if label == source or label.startswith(f"{source}:"):
+        renamed = target + label[len(source) :]
+        return renamed if len(renamed.encode()) < 16 else target
+    return label
+
+
+def _nexthop(payload: bytes, index: int) -> Request:
+    family, _, protocol, flags = NHMSG.unpack_from(payload)
+    parts = [NHMSG.pack(family, 0, protocol, flags & RTNH_F_ONLINK)]
+    for kind, data in attribute_list(payload, NHMSG.size):
+        if kind == NHA_OIF:
+            parts.append(attr_u32(NHA_OIF, index))
+        elif kind in _NHA_KEPT:
+            parts.append(attr(kind, data))
+    return Request(_RTM_NEWNEXTHOP, _SET, b"".join(parts), "move", "next hop")
+
+
+def _route(payload: bytes, source: int, target: int) -> Request:
+    *head, flags = RTMSG.unpack_from(payload)
+    parts = [RTMSG.pack(*head, flags & RTNH_F_ONLINK)]
+    for kind, data in attribute_list(payload, RTMSG.size):
+        if kind == RTA_OIF:
+            parts.append(attr_u32(RTA_OIF, target))
+        elif kind == RTA_MULTIPATH:
+            parts.append(attr(RTA_MULTIPATH, _hops(data, source, target)))
+        elif kind == RTA_CACHEINFO:
+            expires = int.from_bytes(data[8:12], "little", signed=True)
+            parts += [attr_u32(RTA_EXPIRES, expires // _HZ)] if expires > 0 else []
+        elif kind not in (RTA_IIF, RTA_EXPIRES):
+            parts.append(attr(kind, data))
+    return Request(_RTM_NEWROUTE, _SET, b"".join(parts), "move", "route")
+
+
+def _hops(data: bytes, source: int, target: int) -> bytes:
+    moved = bytearray(data)
+    offset = 0
+    while offset + RTNEXTHOP.size <= len(data):
+        size, flags, hops, index = RTNEXTHOP.unpack_from(data, offset)
+        RTNEXTHOP.pack_into(moved, offset, size, flags & RTNH_F_ONLINK, hops, target if index == source else index)
+        offset += max((size + 3) & ~3, RTNEXTHOP.size)
+    return bytes(moved)
