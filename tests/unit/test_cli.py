@@ -53,7 +53,7 @@ def typed(line: str) -> Given:
 # The command line
 
 COMMANDS = {
-    "up", "down", "plan", "repair", "exec", "attach", "detach", "connect", "publish", "unpublish", "ls",
+    "up", "confirm", "down", "plan", "repair", "exec", "attach", "detach", "connect", "publish", "unpublish", "ls",
     "network create", "network ls", "network inspect", "network rm", "ns create", "ns ls", "ns rm",
 }  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_each_listing_has_a_format(verb: Verb) -> None:
 
 
 def test_each_changing_verb_shows_its_commands() -> None:
-    reading = {"ls", "network ls", "network inspect", "ns ls", "exec"}
+    reading = {"ls", "network ls", "network inspect", "ns ls", "exec", "confirm"}
     for verb in VERBS:
         flags = {flag for option in verb.options for flag in option.flags}
         assert ("--show-commands" in flags) == (verb.name not in reading), verb.name
@@ -118,7 +118,19 @@ PLACES: dict[str, tuple[str | int, ...]] = {
 # What a command line says by its own shape: two spellings of one key, `exec`'s command line, the two ends.
 SHAPE = {"network": {"subnets"}, "namespace": {"command"}, "link": {"ends"}}
 # How a verb runs, not what shall exist.
-RUNNING = {"plan", "restart", "format", "show-commands", "verbose", "all", "force", "rebuild", "cut"}
+RUNNING = {
+    "plan",
+    "restart",
+    "format",
+    "show-commands",
+    "verbose",
+    "all",
+    "force",
+    "rebuild",
+    "cut",
+    "confirm-within",
+    "revert",
+}
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -10,6 +10,7 @@ import time
 
 from isthmus.converge.elsewhere import keep_for_others, widened
 from isthmus.converge.outlook import Outlook, run_directory
+from isthmus.converge.pending import check_against
 from isthmus.errors import ApplyError, IsthmusError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
@@ -29,7 +30,18 @@ from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
 from isthmus.store.edit import Edit
-from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, borrow, entries, forget_host, settle
+from isthmus.store.journal import (
+    APPLYING,
+    LEAVING,
+    PENDING,
+    Entry,
+    begin,
+    borrow,
+    entries,
+    forget_host,
+    pending,
+    settle,
+)
 from isthmus.store.slices import load_slice
 from isthmus.store.sqlite import Database, Lock, state_directory
 
@@ -74,6 +86,8 @@ class Host:
         self._identity: tuple[str, int] | None = None
         self._generation: int | None = None
         self.trashed = False
+        # What waits to be confirmed.
+        self.pending: Entry | None = None
 
     def __enter__(self) -> Self:
         if self.writable:
@@ -83,6 +97,7 @@ class Host:
         self.outlook.forget()
         self._generation = None
         self.notes = []
+        self.pending = None
         try:
             if self._db is None:
                 self._db = Database(self.directory, writable=self.writable)
@@ -130,8 +145,9 @@ class Host:
         self._identify(self._meta)
         meta = self._meta
         if meta["journal"] is not None:
-            for entry in entries(self.db):
+            for entry in entries(self.db, time.clock_gettime(time.CLOCK_BOOTTIME)):
                 self.recover(entry)
+            self.pending = pending(self.db)
             meta = self._meta
         if meta.get("version") is None:
             return  # nothing of ours is loaded: there is no network
@@ -195,8 +211,11 @@ class Host:
         leaving: bool = False,
         fresh: bool = False,
         record: Record | None = None,
+        deadline: float | None = None,
     ) -> Report:
         """Bring record and host to where an edit leads, within a scope, or leave both as they were.
+
+        With a `deadline` (seconds since the boot) the change is taken back then, unless it was confirmed.
 
         `fresh`: what the edit brings has names drawn at random a moment ago, so it is not looked for first;
         when that was wrong after all, the change is planned once more with open eyes.
@@ -205,6 +224,8 @@ class Host:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
         old = self.record(scope) if record is None else record
+        if self.pending is not None:
+            check_against(self.pending, edit, scope)
         old, new, scope = widened(self.db, old, edit, scope)
         course = self._plan(old, new, scope, fresh=fresh)
         if not course.plan and not edit:
@@ -216,12 +237,12 @@ class Host:
         entry = begin(self.db, verb, phase, (scope.host, scope.namespaces), edit, tuple(borrowed.values()))
         lent = old.replace(borrowed={**old.borrowed, **borrowed}) if borrowed else old
         try:
-            self._carry_out(entry, course, edit, lent)
+            self._carry_out(entry, course, edit, lent, None if deadline is None else (edit.inverse(old), deadline))
         except BaseException as cause:
             self.access.close()  # a socket may hold answers that nobody read
             self._undo(entry, cause)
             if fresh and isinstance(cause, IsthmusError):
-                return self.change(verb, edit, scope, leaving=leaving, record=record)
+                return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
             raise
         return self._report(course.plan, old, new)
 
@@ -241,13 +262,16 @@ class Host:
         scope = Scope(host=entry.host, namespaces=entry.namespaces)
         old = self.record(scope)
         new = entry.edit.on(old)
-        leaving = entry.phase == LEAVING
+        leaving = entry.phase in (LEAVING, PENDING)
         course = self._plan(old, new, scope) if leaving else self._plan(new, old, scope)
         # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
         borrowed = {row.name: row for row in to_borrow(course.plan, old, self.outlook.facts if scope.host else Facts())}
         borrow(self.db, tuple(borrowed.values()))
         old = old.replace(borrowed={**old.borrowed, **borrowed})
         self._carry_out(entry, course, entry.edit if leaving else Edit(), old)
+        if entry.phase == PENDING:
+            self.db.set_meta("reverted", entry.verb)
+            self.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
 
     def _undo(self, entry: Entry, cause: BaseException) -> None:
         try:
@@ -262,7 +286,7 @@ class Host:
 
         `fresh`: what the second one has more was just named at random, so the kernel is not asked for it.
         """
-        facts = self.outlook.of(scope, new)
+        facts = self.outlook.of(scope, old, new)
         before = desired(old, scope, facts)
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
@@ -300,7 +324,14 @@ class Host:
         """Where supervisors keep their files."""
         return f"{run_directory()}/commands"
 
-    def _carry_out(self, entry: Entry, course: _Course, edit: Edit, record: Record) -> None:
+    def _carry_out(
+        self,
+        entry: Entry,
+        course: _Course,
+        edit: Edit,
+        record: Record,
+        way_back: tuple[Edit, float] | None = None,
+    ) -> None:
         assert self._lock is not None, "use a writable Host in a with block"
         total = len(course.plan.steps)
         progress = self.progress
@@ -316,7 +347,7 @@ class Host:
             drops = returned(record, course.wanted, course.plan, host=entry.host, left=course.left)
             edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
-        settle(self.db, entry.id, edit, meta, _freed(record, edit), time.time())
+        settle(self.db, entry.id, edit, meta, _freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
 

@@ -64,21 +64,21 @@ class Outlook:
             self._facts = Facts(**read, run_directory=run_directory(), resolver=_resolver())
         return self._facts
 
-    def of(self, scope: Scope, record: Record) -> Facts:
-        """Return the facts for a plan that leads to a record."""
-        return self._of_host(record) if scope.host else self._of_namespaces(record)
+    def of(self, scope: Scope, old: Record, new: Record) -> Facts:
+        """Return the facts for a plan that leads from a record to another."""
+        return self._of_host(old, new) if scope.host else self._of_namespaces(new)
 
-    def _of_host(self, record: Record) -> Facts:
-        if ALL_FORWARDING6 in record.borrowed and not self.facts.strangers:
+    def _of_host(self, old: Record, new: Record) -> Facts:
+        if ALL_FORWARDING6 in new.borrowed and not self.facts.strangers:
             self._facts = self.facts.replace(strangers=read_strangers(self._access))
-        lans = [one for one in record.networks.values() if one.is_lan]
+        lans = [one for record in (old, new) for one in record.networks.values() if one.is_lan]
         if not lans:
             return self.facts
         from isthmus.kernel.nic import read_nic
 
         # Read anew for each plan: it is what the plan moves.
-        nics = {one.nic: NicFacts(**read_nic(self._access, one.nic, one.bridge)) for one in lans}
-        return self.facts.replace(nics=nics)
+        read = {one.nic: read_nic(self._access, one.nic, one.bridge) for one in lans}
+        return self.facts.replace(nics={name: NicFacts(**found) for name, found in read.items() if found is not None})
 
     def _of_namespaces(self, record: Record) -> Facts:
         """Facts enough for a namespace: only a closed IPv6 network asks for more."""

@@ -30,6 +30,7 @@ __all__ = [
     "PUBLISH_MAX",
     "address_range",
     "addresses",
+    "confirm_within",
     "ifname",
     "is_multicast",
     "link_address",
@@ -49,6 +50,7 @@ PUBLISH_MAX: Final = 4096
 _NAME_BYTES: Final = 63
 _FILE_NAME_BYTES: Final = 255
 _IFNAME_BYTES: Final = 15
+_DAY_S: Final = 86400
 _ALTIFNAME_BYTES: Final = 127
 _ALPHANUMERIC: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NAME: Final = _ALPHANUMERIC | frozenset("_.-")
@@ -152,6 +154,17 @@ def address_range(text: str, field: str) -> tuple[Address, Address]:
     if low.family != high.family or low.number > high.number:
         raise InvalidInput(field, text, "a range goes from an address to a later one of its family")
     return low, high
+
+
+def confirm_within(text: str | None, field: str) -> int | None:
+    """Read a number of seconds, or `none`, which is 0."""
+    if text is None:
+        return None
+    if text == "none":
+        return 0
+    if text.isascii() and text.isdigit() and len(text) < 7 and 1 <= int(text) <= _DAY_S:
+        return int(text)
+    raise InvalidInput(field, text, f"not a number of seconds from 1 to {_DAY_S}, nor none")
 
 
 def mtu(value: str | int, field: str) -> int:

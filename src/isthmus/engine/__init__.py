@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from isthmus.converge import Host
 from isthmus.engine.attachments import Attached, attach, connect, detach
-from isthmus.engine.networks import create_network, remove_network
 from isthmus.engine.publishes import publish, unpublish
 from isthmus.engine.seldom import (
     commands,
+    confirm,
     create_namespace,
+    create_network,
     declarations,
     down,
     execute,
@@ -24,6 +25,7 @@ from isthmus.engine.seldom import (
     reap,
     rebuild,
     remove_namespace,
+    remove_network,
     repair,
     set_state_aside,
     up,
@@ -34,6 +36,7 @@ __all__ = [
     "Host",
     "attach",
     "commands",
+    "confirm",
     "connect",
     "create_namespace",
     "create_network",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
+from isthmus.engine import confirming
 from isthmus.engine.attachments import link_row, settle_ports
 from isthmus.engine.choose import Chooser
 from isthmus.engine.namespaces import check_new_namespace
@@ -60,10 +61,11 @@ def plan(host: Host, declaration: Declaration) -> Report:
     return report.replace(notes=(*report.notes, *bound_notes(edit.on(record))))
 
 
-def up(host: Host, declaration: Declaration, *, restart: bool = False) -> Report:
+def up(host: Host, declaration: Declaration, *, restart: bool = False, confirm_within: int | None = None) -> Report:
     """Make the host as declared; what the same declaration owned and no longer says is removed.
 
-    A second call finds nothing to do. With `restart`, commands that ended are started again.
+    A second call finds nothing to do. With `restart`, commands that ended are started again. `confirm_within`:
+    seconds in which it must be confirmed (confirming.py).
 
     Raises:
         Refused, InvalidInput, NotFound: something cannot be had; the host is as before.
@@ -72,7 +74,7 @@ def up(host: Host, declaration: Declaration, *, restart: bool = False) -> Report
     edit, scope = _Upping(host, declaration, record).edit()
     if restart:
         _clear_ended(host, record, declaration.name)
-    report = host.change("up", edit, scope, record=record)
+    report = confirming.change(host, "up", edit, scope, record=record, within=confirm_within)
     networks = edit.on(record).networks
     fresh = [row for row in edit.puts if isinstance(row, Attachment) and row.id not in record.attachments]
     ports = [(row, networks[row.network]) for row in fresh if networks[row.network].adopted]
@@ -89,7 +91,7 @@ def _clear_ended(host: Host, record: Record, name: str) -> None:
             stop(host.commands_directory, row.namespace, 5.0)
 
 
-def down(host: Host, name: str, *, force: bool = False) -> Report:
+def down(host: Host, name: str, *, force: bool = False, confirm_within: int | None = None) -> Report:
     """Remove exactly what a declaration made.
 
     Raises:
@@ -101,7 +103,7 @@ def down(host: Host, name: str, *, force: bool = False) -> Report:
     if not owned:
         raise NotFound(f"nothing here belongs to declaration {name!r}")
     edit, scope = _drop(record, owned, force=force)
-    return host.change("down", edit, scope, leaving=True, record=record)
+    return confirming.change(host, "down", edit, scope, record=record, within=confirm_within, leaving=True)
 
 
 def _drop(record: Record, owned: Iterable[OwnedRow], *, force: bool) -> tuple[Edit, Scope]:

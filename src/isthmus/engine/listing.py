@@ -6,7 +6,11 @@ and stay. Namespaces and the whole host are overview.py's.
 
 from __future__ import annotations
 
+import time
+from math import ceil
+
 from isthmus.converge import Host
+from isthmus.converge.pending import seconds_left
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.dump import Dumper
 from isthmus.kernel.netns import boot_identity
@@ -16,6 +20,7 @@ from isthmus.model.network import ROUTED, Attachment, Network, Record
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.planner.firewall import default_route_holder, network_elements, publish_elements, publish_targets
 from isthmus.planner.forwarding import host_sysctls, namespace_sysctls
+from isthmus.store import journal
 from isthmus.store.journal import entries
 
 TYPE_CHECKING = False
@@ -57,8 +62,14 @@ def pending(host: Host) -> list[Json]:
             "phase": entry.phase,
             "namespaces": None if entry.namespaces is None else sorted(entry.namespaces),
         }
-        for entry in entries(host.db)
+        for entry in entries(host.db, time.clock_gettime(time.CLOCK_BOOTTIME))
     ]
+
+
+def unconfirmed(host: Host) -> Json | None:
+    """Return what waits to be confirmed: `verb`, and in how many `seconds` it is taken back."""
+    entry = journal.pending(host.db)
+    return None if entry is None else {"verb": entry.verb, "seconds": ceil(seconds_left(entry))}
 
 
 def networks(host: Host, record: Record | None = None) -> list[Json]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
+from isthmus.engine import confirming
 from isthmus.engine.attachments import detach_edit
 from isthmus.engine.choose import Chooser
 from isthmus.errors import NotFound, Refused
@@ -15,8 +16,10 @@ from isthmus.store.edit import Edit
 __all__ = ["create_network", "drop_networks", "remove_network"]
 
 
-def create_network(host: Host, wish: NetworkWish) -> tuple[Network, Report]:
+def create_network(host: Host, wish: NetworkWish, *, confirm_within: int | None = None) -> tuple[Network, Report]:
     """Make a network: its bridge (or its part of an adopted one), addresses, rules, forwarding.
+
+    `confirm_within`: seconds in which it must be confirmed (confirming.py).
 
     Raises:
         Refused: the name is taken, a subnet overlaps, the bridge cannot be adopted.
@@ -27,10 +30,11 @@ def create_network(host: Host, wish: NetworkWish) -> tuple[Network, Report]:
         raise Refused(f"network {wish.name} exists already")
     row = Chooser(host).network(wish, record, None, owner="")
     scope = Scope(host=True, namespaces=frozenset())
-    return row, host.change("network create", Edit(puts=(row,)), scope, record=record)
+    edit = Edit(puts=(row,))
+    return row, confirming.change(host, "network create", edit, scope, record=record, within=confirm_within)
 
 
-def remove_network(host: Host, name: str, *, force: bool = False) -> Report:
+def remove_network(host: Host, name: str, *, force: bool = False, confirm_within: int | None = None) -> Report:
     """Take a network away; with `force`, its members are detached first.
 
     Raises:
@@ -44,7 +48,7 @@ def remove_network(host: Host, name: str, *, force: bool = False) -> Report:
     if network.owner and not force:
         raise Refused(f"network {name} belongs to declaration {network.owner}", hint=f"isthmus down {network.owner}")
     edit, scope = drop_networks(record, (name,), frozenset(), force=force)
-    return host.change("network rm", edit, scope, leaving=True, record=record)
+    return confirming.change(host, "network rm", edit, scope, record=record, within=confirm_within, leaving=True)
 
 
 def drop_networks(

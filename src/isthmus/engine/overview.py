@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from isthmus.converge import Host
-from isthmus.engine.listing import member_addresses, networks, pending, read_record
+from isthmus.engine.listing import member_addresses, networks, pending, read_record, unconfirmed
 from isthmus.errors import InvalidInput, NotFound, NotPermitted
 from isthmus.kernel.netns import cookie, is_own, named, open_netns
 from isthmus.kernel.ports import holder_of, is_bound
@@ -41,6 +41,7 @@ def overview(host: Host) -> Json:
         "commands": [_command(host, record.commands[name]) for name in sorted(record.commands)],
         "gone": [str(one["name"]) for one in found if not one["alive"]],
         "pending": pending(host),
+        "unconfirmed": unconfirmed(host),
     }
 
 

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-    from isthmus.model.declared import Declaration
+    from isthmus.model.declared import Declaration, NetworkWish
+    from isthmus.model.network import Network
 
 __all__ = [
     "commands",
+    "confirm",
     "create_namespace",
+    "create_network",
     "declarations",
     "down",
     "execute",
@@ -26,6 +29,7 @@ __all__ = [
     "reap",
     "rebuild",
     "remove_namespace",
+    "remove_network",
     "repair",
     "set_state_aside",
     "up",
@@ -53,6 +57,20 @@ def execute(host: Host, target: str, argv: Sequence[str]) -> NoReturn:
     namespaces.execute(host, target, argv)
 
 
+def create_network(host: Host, wish: NetworkWish, *, confirm_within: int | None = None) -> tuple[Network, Report]:
+    """Make a network (networks.py)."""
+    from isthmus.engine import networks
+
+    return networks.create_network(host, wish, confirm_within=confirm_within)
+
+
+def remove_network(host: Host, name: str, *, force: bool = False, confirm_within: int | None = None) -> Report:
+    """Take a network away (networks.py)."""
+    from isthmus.engine import networks
+
+    return networks.remove_network(host, name, force=force, confirm_within=confirm_within)
+
+
 def reap(directory: str) -> None:
     """Clear away what waits: dead links, flows of freed addresses, the log of the state file (reaper.py)."""
     from isthmus.engine import reaper
@@ -67,11 +85,11 @@ def leave_to_child(directory: str) -> None:
     reaper.leave_to_child(directory)
 
 
-def up(host: Host, declaration: Declaration, *, restart: bool = False) -> Report:
+def up(host: Host, declaration: Declaration, *, restart: bool = False, confirm_within: int | None = None) -> Report:
     """Make the host as declared (declaring.py)."""
     from isthmus.engine import declaring
 
-    return declaring.up(host, declaration, restart=restart)
+    return declaring.up(host, declaration, restart=restart, confirm_within=confirm_within)
 
 
 def plan(host: Host, declaration: Declaration) -> Report:
@@ -81,11 +99,18 @@ def plan(host: Host, declaration: Declaration) -> Report:
     return declaring.plan(host, declaration)
 
 
-def down(host: Host, name: str, *, force: bool = False) -> Report:
+def down(host: Host, name: str, *, force: bool = False, confirm_within: int | None = None) -> Report:
     """Remove exactly what a declaration made (declaring.py)."""
     from isthmus.engine import declaring
 
-    return declaring.down(host, name, force=force)
+    return declaring.down(host, name, force=force, confirm_within=confirm_within)
+
+
+def confirm(host: Host, *, revert: bool = False) -> str:
+    """Let the pending change stand, or take it back now (confirming.py)."""
+    from isthmus.engine import confirming
+
+    return confirming.confirm(host, revert=revert)
 
 
 def declarations(host: Host) -> list[str]:

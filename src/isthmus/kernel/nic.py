@@ -59,10 +59,15 @@ def read_carried(access: Access, name: str) -> tuple[Carried, ...]:
     return tuple(found)
 
 
-def read_nic(access: Access, name: str, bridge: str) -> dict[str, Any]:
-    """Return the fields of `planner.forwarding.NicFacts`; on the bridge already, it has nothing but what came since."""
+def read_nic(access: Access, name: str, bridge: str) -> dict[str, Any] | None:
+    """Return the fields of `planner.forwarding.NicFacts`; None: there is no such link.
+
+    On the bridge already, it carries nothing but what came since.
+    """
     link, master = access.link(HOST, name), access.link(HOST, bridge)
-    is_port = link is not None and master is not None and link.master == master.index
+    if link is None:
+        return None
+    is_port = master is not None and link.master == master.index
     return {"carried": read_carried(access, name), "conf": () if is_port else _read_conf(name)}
 
 

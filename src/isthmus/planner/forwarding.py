@@ -40,7 +40,8 @@ class Facts(Value):
     by a router advertisement; `force_forwarding`: the kernel has it; `forwarding6`: the present value of each
     link (and `default`), read where it has not; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
-    reboot ends; `resolver`: the resolv.conf for namespaces; `nics`: of networks with uplink `nic`.
+    reboot ends; `resolver`: the resolv.conf for namespaces; `nics`: the interfaces of networks with uplink `nic`, those
+    of them that are there.
     """
 
     uplinks4: tuple[str, ...] = ()

@@ -25,7 +25,8 @@ def network_links(network: Network, facts: Facts) -> Iterator[HostObject]:
         alias = mark("network", network.name, network.owner)
         yield Bridge(name=network.bridge, mac=network.mac, mtu=network.mtu, alias=alias)
     if network.is_lan:
-        yield from _bridged_nic(network, facts.nics.get(network.nic, NicFacts()))
+        if network.nic in facts.nics:
+            yield from _bridged_nic(network, facts.nics[network.nic])
         return
     for subnet in network.subnets:
         if subnet.gateway is not None:

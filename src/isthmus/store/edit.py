@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 
 from isthmus.errors import StoreError
-from isthmus.model.network import Record, Row
+from isthmus.model.network import Namespace, Record, Row
 from isthmus.model.value import Value
 from isthmus.store.schema import ENCODE, KEYS, decode_row, kind_of
 
@@ -42,6 +42,19 @@ class Edit(Value):
             kind = kind_of(row)
             tables[kind][getattr(row, KEYS[kind])] = row
         return record.replace(**tables)
+
+    def inverse(self, record: Record) -> Edit:
+        """Return the edit that leads back to a record. A namespace of ours that went is to be made again."""
+        keys = dict.fromkeys(self.drops)
+        keys |= {(kind_of(row), getattr(row, KEYS[kind_of(row)])): None for row in self.puts}
+        puts, drops = [], []
+        for kind, key in keys:
+            row = getattr(record, kind).get(key)
+            if row is None:
+                drops.append((kind, key))
+            else:
+                puts.append(row.replace(cookie=0) if isinstance(row, Namespace) and row.made else row)
+        return Edit(puts=tuple(puts), drops=tuple(drops))
 
     def encode(self) -> bytes:
         """Write it down."""

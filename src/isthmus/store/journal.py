@@ -2,7 +2,8 @@
 
 An entry holds the scope of the change and its edit. The tables keep the old rows until the entry is
 settled, so that the one commit which settles it is the moment of truth. An entry that a call finds belongs
-to a call that died: *applying* is led back to the tables, *leaving* is led on to the edit.
+to a call that died: *applying* is led back to the tables, *leaving* is led on to the edit. A *pending* one is
+no call's: its edit is the way back from a change that waits to be confirmed, taken when its deadline has passed.
 """
 
 from __future__ import annotations
@@ -23,15 +24,28 @@ if TYPE_CHECKING:
 
     from isthmus.model.network import Borrowed
 
-__all__ = ["APPLYING", "LEAVING", "Entry", "begin", "borrow", "entries", "forget_host", "settle"]
+__all__ = [
+    "APPLYING",
+    "LEAVING",
+    "PENDING",
+    "Entry",
+    "begin",
+    "borrow",
+    "confirm",
+    "entries",
+    "forget_host",
+    "pending",
+    "settle",
+]
 
 APPLYING: Final = "applying"
 LEAVING: Final = "leaving"
+PENDING: Final = "pending"
 REST_S: Final = 60.0
 
 
 class Entry(Value):
-    """An entry: `host` and `namespaces` are its scope (None: all namespaces)."""
+    """An entry: `host` and `namespaces` are its scope (None: all namespaces); `deadline` in seconds since the boot."""
 
     id: int
     verb: str
@@ -39,6 +53,7 @@ class Entry(Value):
     host: bool
     namespaces: frozenset[str] | None
     edit: Edit
+    deadline: float | None = None
 
 
 def begin(
@@ -74,22 +89,52 @@ def borrow(db: Database, rows: tuple[Borrowed, ...]) -> None:
         db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
 
 
-def entries(db: Database) -> list[Entry]:
-    """Return the entries that are not settled, the oldest first."""
+def entries(db: Database, now: float) -> list[Entry]:
+    """Return the entries to be led to their end, the oldest first: of calls that died, and pending ones when due."""
+    return [one for one in _read(db) if one.deadline is None or one.deadline <= now]
+
+
+def pending(db: Database) -> Entry | None:
+    """Return what waits to be confirmed, due or not."""
+    return next((one for one in _read(db) if one.deadline is not None), None)
+
+
+def confirm(db: Database, number: int) -> None:
+    """Let a pending change stand."""
+    db.durable(True)
+    db.run("DELETE FROM journal WHERE id = ? AND phase = ?", (number, PENDING))
+    db.durable(False)
+
+
+def _read(db: Database) -> list[Entry]:
     found = []
-    for number, verb, phase, scope, redo in db.all("SELECT id, verb, phase, scope, redo FROM journal ORDER BY id"):
+    query = "SELECT id, verb, phase, scope, redo, deadline FROM journal ORDER BY id"
+    for number, verb, phase, scope, redo, deadline in db.all(query):
         try:
             host, names = marshal.loads(scope)
         except (ValueError, TypeError, EOFError) as cause:
             raise StoreError(f"state file: journal: entry {number} makes no sense: {cause}") from cause
         namespaces = None if names is None else frozenset(names)
         edit = Edit.decode(redo)
-        found.append(Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit))
+        found.append(
+            Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit, deadline=deadline)
+        )
     return found
 
 
-def settle(db: Database, number: int, edit: Edit, meta: dict[str, object], trash: tuple[str, ...], now: float) -> None:
-    """Make the edit true in the tables and remove the entry, in one commit."""
+def settle(
+    db: Database,
+    number: int,
+    edit: Edit,
+    meta: dict[str, object],
+    trash: tuple[str, ...],
+    now: float,
+    way_back: tuple[Edit, float] | None = None,
+) -> None:
+    """Make the edit true in the tables and remove the entry, in one commit.
+
+    With a `way_back`, an edit and a deadline, the entry stays, pending.
+    """
     db.run("BEGIN IMMEDIATE")
     try:
         _write(db, edit, now)
@@ -97,7 +142,11 @@ def settle(db: Database, number: int, edit: Edit, meta: dict[str, object], trash
             db.set_meta(key, value)
         for what in trash:
             db.run("INSERT OR REPLACE INTO trash VALUES (?)", (what,))
-        db.run("DELETE FROM journal WHERE id = ?", (number,))
+        if way_back is None:
+            db.run("DELETE FROM journal WHERE id = ?", (number,))
+        else:
+            values = (PENDING, way_back[0].encode(), way_back[1], number)
+            db.run("UPDATE journal SET phase = ?, redo = ?, deadline = ? WHERE id = ?", values)
         db.run("COMMIT")
         db.durable(False)
     except BaseException:
@@ -159,8 +208,12 @@ def _count(db: Database, namespace: str, *, fewer: bool) -> None:
 
 
 def forget_host(db: Database, boot_id: str, cookie: int) -> None:
-    """Forget what was bound to a kernel that is gone; networks stay, to be made again."""
+    """Forget what was bound to a kernel that is gone; networks stay, to be made again, but not unconfirmed ones."""
+    waiting = pending(db)
     db.run("BEGIN IMMEDIATE")
+    if waiting is not None:
+        puts = tuple(row for row in waiting.edit.puts if isinstance(row, Network))
+        _write(db, Edit(puts=puts, drops=tuple(one for one in waiting.edit.drops if one[0] == "networks")), 0.0)
     for kind in KEYS:
         if kind != "networks":
             db.run(f"DELETE FROM {kind}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os.path
 
+from isthmus.declare import words
 from isthmus.doors.cli.errors import Usage
+from isthmus.doors.cli.output import print_lines
 from isthmus.doors.cli.report import tell, tell_json, together
 from isthmus.errors import InvalidInput
 
@@ -31,7 +33,9 @@ def _up(session: Session, given: Given) -> int:
     from isthmus.engine import up
 
     declaration = load(given.text("FILE") or _DEFAULT)
-    report = session.change(lambda host: up(host, declaration, restart=given.has("restart")))
+    within = words.confirm_within(given.text("confirm-within"), "--confirm-within")
+    restart = given.has("restart")
+    report = session.change(lambda host: up(host, declaration, restart=restart, confirm_within=within))
     _tell(report, given)
     return 0
 
@@ -59,10 +63,13 @@ def _down(session: Session, given: Given) -> int:
     wanted, force = given.text("NAME|FILE"), given.has("force")
     if given.has("all") and wanted is not None:
         raise Usage("down: has both a declaration and --all")
+    within = words.confirm_within(given.text("confirm-within"), "--confirm-within")
     names = None if given.has("all") else [declared_name(wanted or _DEFAULT)]
 
     def remove(host: Host) -> Report:
-        return together([down(host, name, force=force) for name in (names or declarations(host))])
+        return together(
+            [down(host, name, force=force, confirm_within=within) for name in (names or declarations(host))]
+        )
 
     tell(session.change(remove, waits=True), given, totals=True)
     return 0
@@ -111,9 +118,19 @@ def _repair(session: Session, given: Given) -> int:
     return 0
 
 
+def _confirm(session: Session, given: Given) -> int:
+    from isthmus.engine import confirm
+
+    revert = given.has("revert")
+    verb = session.change(lambda host: confirm(host, revert=revert))
+    print_lines([f"{verb} was taken back" if revert else f"{verb} stays"])
+    return 0
+
+
 VERBS: Final[dict[str, Callable[[Session, Given], int]]] = {
     "up": _up,
     "down": _down,
     "plan": _plan,
     "repair": _repair,
+    "confirm": _confirm,
 }

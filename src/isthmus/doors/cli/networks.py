@@ -69,7 +69,8 @@ def _option_of(field: str) -> str:
 
 def _create(session: Session, given: Given) -> int:
     wish = network_wish(given)
-    row, report = session.change(lambda host: create_network(host, wish))
+    within = words.confirm_within(given.text("confirm-within"), "--confirm-within")
+    row, report = session.change(lambda host: create_network(host, wish, confirm_within=within))
     subnets = ", ".join(
         f"{one.prefix} (gateway {one.gateway})" if one.gateway is not None else str(one.prefix) for one in row.subnets
     )
@@ -79,7 +80,9 @@ def _create(session: Session, given: Given) -> int:
 
 def _remove(session: Session, given: Given) -> int:
     name, force = words.network_name(given.word("NAME"), "NAME"), given.has("force")
-    tell(session.change(lambda host: remove_network(host, name, force=force), waits=True), given)
+    within = words.confirm_within(given.text("confirm-within"), "--confirm-within")
+    report = session.change(lambda host: remove_network(host, name, force=force, confirm_within=within), waits=True)
+    tell(report, given)
     return 0
 
 

@@ -24,6 +24,9 @@ def show(session: Session, given: Given) -> int:
         print_json(found)
         return 0
     note_pending(found["pending"])
+    if found["unconfirmed"]:
+        waits = found["unconfirmed"]
+        note(f"{waits['verb']} waits for `isthmus confirm`: it is taken back in {waits['seconds']} s")
     for name in found["gone"]:
         note(f"namespace {name} is gone: isthmus repair clears what hung on it")
     for row in found["ports"]:

@@ -159,6 +159,13 @@ _LEADS_TO: Final = Option(
     help="lead to the attachment on this network (default: the one with the default route)",
 )
 
+_CONFIRM: Final = Option(
+    flags=("--confirm-within",),
+    metavar="SECONDS",
+    help="take it back then, unless `isthmus confirm` was said; none: never "
+    "(default: 60 when an interface moves that carries the default route or this ssh session)",
+)
+
 VERBS: Final = (
     Verb(
         words=("up",),
@@ -167,6 +174,7 @@ VERBS: Final = (
         options=(
             Option(flags=("--plan",), help="only show what would change, as `isthmus plan` does"),
             _RESTART,
+            _CONFIRM,
             _FORMAT,
             *_CHANGING,
         ),
@@ -180,6 +188,7 @@ VERBS: Final = (
         options=(
             Option(flags=("--all",), help="every declaration of this host"),
             _force("detach others from networks that go"),
+            _CONFIRM,
             *_CHANGING,
         ),
     ),
@@ -196,10 +205,15 @@ VERBS: Final = (
         options=(Option(flags=("--rebuild",), help="make the record anew from the marks in the kernel"), *_CHANGING),
     ),
     Verb(
+        words=("confirm",),
+        help="let a change stand that would be taken back",
+        options=(Option(flags=("--revert",), help="take it back now"),),
+    ),
+    Verb(
         words=("network", "create"),
         help="make a network",
         arguments=(Argument(name="NAME", help="its name; the bridge's too, where that is free"),),
-        options=(*_NETWORK, *_CHANGING),
+        options=(*_NETWORK, _CONFIRM, *_CHANGING),
     ),
     Verb(words=("network", "ls"), help="list networks", options=(_FORMAT,)),
     Verb(
@@ -212,7 +226,7 @@ VERBS: Final = (
         words=("network", "rm"),
         help="remove a network",
         arguments=(Argument(name="NAME", help="the network"),),
-        options=(_force("detach its members first"), *_CHANGING),
+        options=(_force("detach its members first"), _CONFIRM, *_CHANGING),
     ),
     Verb(
         words=("ns", "create"),

@@ -33,6 +33,7 @@ __all__ = [
     "delete",
     "is_default",
     "main_routes",
+    "way_to",
 ]
 
 _RTM_NEWROUTE: Final = 24
@@ -105,6 +106,12 @@ def main_routes(family: int, index: int = 0) -> Request:
     """
     head = _MSG.pack(_BY_FAMILY[family], 0, 0, 0, 0, 0, 0, 0, 0) + attr_u32(_RTA_TABLE, _RT_TABLE_MAIN)
     return Request(_RTM_GETROUTE, 0, head + (attr_u32(_RTA_OIF, index) if index else b""), "read", "routes")
+
+
+def way_to(address: Address) -> Request:
+    """Ask which route a packet to an address takes."""
+    head = _MSG.pack(address.af, address.bits, 0, 0, 0, 0, 0, 0, 0)
+    return Request(_RTM_GETROUTE, 0, head + attr(_RTA_DST, address.packed), "find the way to", str(address))
 
 
 def is_default(payload: bytes) -> bool:

@@ -1,0 +1,169 @@
+"""Confirm or revert: a change that cuts its own caller off goes back by itself.
+
+A guard (kernel/guard.py) waits for the deadline beside the caller; past it, it enters the host, and whoever enters a
+host takes back what is due (converge/host.py). So the next changing verb does it where the guard was killed too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from isthmus.converge import Host
+from isthmus.errors import IsthmusError, NotFound, Refused
+from isthmus.kernel import guard
+from isthmus.model.address import Address
+from isthmus.model.host import HOST
+from isthmus.model.network import Network, Record
+from isthmus.model.plan import Report
+from isthmus.netlink.rtnl import route as rtnl_route
+from isthmus.planner.desired import Scope
+from isthmus.store import journal
+from isthmus.store.edit import Edit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+__all__ = ["NEVER", "change", "confirm", "wait_and_enter"]
+
+NEVER: Final = 0
+_DEFAULT_S: Final = 60
+
+
+def change(
+    host: Host, verb: str, edit: Edit, scope: Scope, *, record: Record, within: int | None, leaving: bool = False
+) -> Report:
+    """Change a host, and have it taken back in `within` seconds unless it is confirmed.
+
+    None: 60 where an interface moves that carries the default route or the caller's own ssh session, else never;
+    NEVER: never.
+
+    Raises:
+        Refused: another change waits, or the caller's own ssh session would have no way back.
+    """
+    seconds = _seconds(host, edit, record, within)
+    if not seconds:
+        return host.change(verb, edit, scope, leaving=leaving, record=record)
+    if host.pending is not None:
+        raise Refused(
+            f"{host.pending.verb} waits to be confirmed: one change at a time", hint="isthmus confirm, or wait"
+        )
+    deadline = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
+    identity = guard.start(_program(host.directory, deadline))
+    try:
+        host.db.set_meta("guard", identity)
+        report = host.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
+    except BaseException:
+        guard.stop(identity)
+        raise
+    if not report.plan and not edit:
+        guard.stop(identity)
+        return report
+    note = f"this is taken back in {seconds} s, unless you say: isthmus confirm"
+    return report.replace(notes=(*report.notes, note))
+
+
+def _seconds(host: Host, edit: Edit, record: Record, within: int | None) -> int:
+    moving = list(_moving(edit, record))
+    peer = _ssh_peer()
+    link = _link_to(host, peer) if peer is not None and moving else None
+    own = next((one for one in moving if link in (one.nic, one.bridge)), None)
+    if within == NEVER and own is not None:
+        raise Refused(
+            f"link {own.nic} carries the ssh session that this is said in, from {peer}",
+            hint="let it go back unless confirmed: --confirm-within 60",
+        )
+    if within is not None:
+        return within
+    links = {*host.outlook.links.uplinks4, *host.outlook.links.uplinks6} if moving else set()
+    carries = own is not None or any(links & {one.nic, one.bridge} for one in moving)
+    return _DEFAULT_S if carries else NEVER
+
+
+def _moving(edit: Edit, record: Record) -> Iterator[Network]:
+    """Yield the networks whose interface an edit puts on its bridge, or takes off it."""
+    for row in edit.puts:
+        if isinstance(row, Network) and row.is_lan and row.name not in record.networks:
+            yield row
+    for kind, key in edit.drops:
+        if kind == "networks" and key in record.networks and record.networks[key].is_lan:
+            yield record.networks[key]
+
+
+def _ssh_peer() -> Address | None:
+    """Return where the caller's ssh session comes from: sshd says so to its child, and sudo tells nobody."""
+    pid = os.getpid()
+    while pid > 1:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                found = [one for one in file.read().split(b"\0") if one.startswith(b"SSH_CONNECTION=")]
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            return None
+        if found:
+            try:
+                return Address.parse(found[0].decode().partition("=")[2].split()[0])
+            except (IsthmusError, IndexError, UnicodeDecodeError):
+                return None
+    return None
+
+
+def _link_to(host: Host, address: Address) -> str:
+    """Return the link that packets to an address leave by."""
+    answer = host.access.route(HOST).ask([rtnl_route.way_to(address)])[0]
+    oifs = rtnl_route.decode(answer.payloads[0]).oifs if answer.payloads else ()
+    link = host.access.link_at(HOST, oifs[0]) if oifs else None
+    return link.name if link is not None else ""
+
+
+def _program(directory: str, deadline: float) -> str:
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return (
+        f"import sys; sys.path.insert(0, {source!r})\n"
+        f"from isthmus.engine.confirming import wait_and_enter\n"
+        f"wait_and_enter({directory!r}, {deadline!r}, ready)\n"
+    )
+
+
+def wait_and_enter(directory: str, deadline: float, ready: object) -> None:
+    """Wait until the deadline, then enter the host: what is due is taken back."""
+    host = Host(directory=directory)
+    if callable(ready):
+        ready()
+    while (left := deadline - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:
+        time.sleep(left)
+    for pause_s in (0.0, 1.0, 5.0, 30.0):
+        time.sleep(pause_s)
+        try:
+            with host:
+                return
+        except (IsthmusError, OSError):
+            host.close()
+
+
+def confirm(host: Host, *, revert: bool = False) -> str:
+    """Let the pending change stand, or take it back now; return the verb that made it.
+
+    Raises:
+        NotFound: nothing waits.
+        Refused: it is too late, the change was taken back.
+    """
+    entry = host.pending
+    if entry is None:
+        late = host.db.meta("reverted")
+        if late:
+            host.db.set_meta("reverted", None)
+            raise Refused(f"too late: {late} was taken back")
+        raise NotFound("nothing waits to be confirmed")
+    if revert:
+        host.recover(entry)
+        host.db.set_meta("reverted", None)
+        host.notes.clear()
+    else:
+        journal.confirm(host.db, entry.id)
+    host.pending = None
+    guard.stop(str(host.db.meta("guard") or ""))
+    return entry.verb

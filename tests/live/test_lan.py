@@ -1,0 +1,408 @@
+"""A network interface on the bridge: what it carries goes there and back, and members are on the LAN themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any, Final
+
+import pytest
+from tests.live.driving import EngineRefused, Sniffer, drive, send_frame, up, wait_for
+
+from isthmus.testing import HOST4, HOST6, LAN4, LAN6, Host, Lab, Place
+
+CREATE: Final = ("network", "create", "lan0", "--uplink", "nic:eth0", "--confirm-within", "none")
+RANGES: Final = ("--range", "203.0.113.100-203.0.113.110", "--range", "2001:db8::100-2001:db8::110")
+# What moves by itself, and what is the kernel's choice.
+MOVING: Final = re.compile(r"valid_life_time|preferred_life_time|expires|used|confirmed|updated|probes|refcnt")
+RICH: Final = """
+address add 203.0.113.7/24 dev eth0 label eth0:7 valid_lft 3000 preferred_lft 2000
+address add 198.51.100.1 peer 198.51.100.2/32 dev eth0
+address add 198.51.100.129/25 dev eth0 metric 50 noprefixroute
+address add 2001:db8::7/64 dev eth0 nodad valid_lft 3000 preferred_lft 2000
+address add 2001:db8:5::7/64 dev eth0 metric 77 nodad noprefixroute
+route add 198.51.100.128/25 dev eth0 protocol static metric 50
+route add default via 203.0.113.9 src 203.0.113.7 metric 7 mtu lock 1400 table 100
+route add 192.0.2.0/24 via 192.0.2.77 dev eth0 onlink protocol static
+route add local 192.0.2.128/25 dev eth0
+route add 10.66.0.0/16 nexthop via 203.0.113.9 dev eth0 weight 3 nexthop via 203.0.113.10 dev eth0
+-6 route add 2001:db8:99::/64 via fe80::1 dev eth0 expires 3000
+-6 route add 2001:db8:98::/64 via 2001:db8::9 dev eth0 metric 33 mtu 1300 pref high
+nexthop add id 5 via 203.0.113.9 dev eth0
+route add 10.55.0.0/16 nhid 5
+neighbour add 203.0.113.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent
+neighbour add proxy 203.0.113.88 dev eth0
+"""
+
+
+def carried(host: Host, link: str) -> list[str]:
+    """Return what hangs on a link, as `ip` tells it, in its order; the link's name is left out."""
+    asked = (
+        ("address", "show", "dev", link),
+        ("-4", "route", "show", "table", "all", "dev", link),
+        ("-6", "route", "show", "table", "all", "dev", link),
+        ("-4", "route", "show", "10.66.0.0/16"),
+        ("nexthop", "show"),
+        ("neighbour", "show", "dev", link, "nud", "permanent"),
+        ("neighbour", "show", "proxy", "dev", link),
+    )
+    found: list[str] = []
+    for words in asked:
+        for one in host.ip_json(*words):
+            shown = one.get("addr_info", one) if "addr_info" in one else one
+            for item in shown if isinstance(shown, list) else [shown]:
+                kept = {key: value for key, value in item.items() if not MOVING.fullmatch(key)}
+                found.append(json.dumps(kept, sort_keys=True).replace(f'"{link}', '"DEV'))
+    return found
+
+
+def make_rich(host: Host) -> None:
+    host.run("ip", "-batch", "-", input=RICH.replace("\n-6 ", "\n"))
+
+
+def nothing_of_ours(host: Host) -> bool:
+    return not host.nft_json() and [one["ifname"] for one in host.ip_json("link", "show")] == ["lo", "eth0"]
+
+
+def test_what_an_interface_carries_goes_to_the_bridge_and_back(lab: Lab) -> None:
+    host = lab.host
+    make_rich(host)
+    before, conf = carried(host, "eth0"), host.sysctl("net/ipv6/conf/eth0/addr_gen_mode")
+    (nic,) = host.ip_json("link", "show", "eth0")
+    host.isthmus(*CREATE)
+    (bridge,) = host.ip_json("link", "show", "lan0")
+    (port,) = host.ip_json("link", "show", "eth0")
+    assert carried(host, "lan0") == before
+    # What every link that is up has, and what is not of one link.
+    assert [one for one in carried(host, "eth0") if not re.search('"ff00::/8"|"10.66|"id"', one)] == []
+    assert (bridge["address"], bridge["mtu"], port["master"]) == (nic["address"], nic["mtu"], "lan0")
+    assert all((lab.lan.pings(HOST4), lab.lan.pings(HOST6), host.pings(LAN4)))
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert carried(host, "eth0") == before
+    assert host.ip_json("link", "show", "eth0") == [nic | {"promiscuity": nic["promiscuity"]}]
+    assert host.sysctl("net/ipv6/conf/eth0/addr_gen_mode") == conf
+    assert nothing_of_ours(host)
+
+
+def test_what_is_set_for_the_interface_is_set_for_the_bridge(lab: Lab) -> None:
+    host = lab.host
+    for name, value in (("ipv6/conf/eth0/accept_ra", 2), ("ipv4/conf/eth0/rp_filter", 2)):
+        host.sysctl(f"net/{name}", value)
+    host.isthmus(*CREATE)
+    assert host.sysctl("net/ipv6/conf/lan0/accept_ra") == "2"
+    assert host.sysctl("net/ipv4/conf/lan0/rp_filter") == "2"
+    assert host.sysctl("net/ipv6/conf/lan0/use_tempaddr") == host.sysctl("net/ipv6/conf/eth0/use_tempaddr")
+
+
+def test_an_alternative_name_names_the_interface(lab: Lab) -> None:
+    lab.host.run("ip", "link", "property", "add", "dev", "eth0", "altname", "enp0s31f6-the-one-with-the-long-name")
+    lab.host.isthmus(*CREATE[:3], "--uplink", "nic:enp0s31f6-the-one-with-the-long-name", *CREATE[5:])
+    (port,) = lab.host.ip_json("link", "show", "eth0")
+    assert port["master"] == "lan0"
+
+
+@pytest.mark.usefixtures("bridge_nf")
+def test_members_are_on_the_lan_themselves(lab: Lab) -> None:
+    host, lan = lab.host, lab.lan
+    # A network whose rules would stop LAN traffic if it crossed them: its subnet is the member's peer's.
+    host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64")
+    host.isthmus(*CREATE, *RANGES)
+    for name in ("a", "b"):
+        host.isthmus("ns", "create", name)
+        host.isthmus("attach", "lan0", name)
+        host.netns(name).serve(name, 80)
+    host.isthmus("ns", "create", "c")
+    host.isthmus("attach", "br0", "c", "-p", "8080:80")
+    host.netns("c").serve("c", 80)
+    lan.serve("lan", 9000)
+    host.serve("host", 7000)
+    a = host.netns("a")
+    for lan_address, own, host_address in ((LAN4, "203.0.113.100", HOST4), (LAN6, "2001:db8::100", HOST6)):
+        assert lan.probe(own, 80) == f"a {lan_address} 80"
+        assert a.probe(lan_address, 9000) == f"lan {own} 9000"
+        assert a.probe(host_address, 7000) == f"host {own} 7000"
+        assert host.probe(own, 80).startswith("a ")
+        assert host.netns("b").probe(own, 80).startswith("a ")
+        # The host's own networks go on: out by the bridge, in by a published port.
+        assert host.netns("c").probe(lan_address, 9000) == f"lan {host_address} 9000"
+        assert lan.probe(host_address, 8080) == f"c {lan_address} 80"
+        assert a.probe(host_address, 8080) == f"c {own} 80"
+    # Nobody on the LAN reaches the other network directly, members included.
+    for place in (lan, a):
+        place.run("ip", "route", "add", "10.9.0.0/24", "via", HOST4)
+        assert place.probe("10.9.0.2", 80, timeout=1) == "timed out"
+    assert a.run("cat", "/etc/hosts").stdout.count("203.0.113.10") == 2
+
+
+@pytest.mark.usefixtures("bridge_nf")
+def test_foreign_traffic_of_the_lan_crosses_no_rule_that_could_stop_it(lab: Lab) -> None:
+    """Frames between the LAN and a member whose addresses are those of a closed network of ours, or of loopback."""
+    host = lab.host
+    host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24")
+    host.isthmus(*CREATE, *RANGES)
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "lan0", "a")
+    a = host.netns("a")
+    (link,) = a.ip_json("link", "show", "eth0")
+    sniffer = Sniffer(a, "eth0")
+    frames = [
+        _udp(link["address"], source, target, number)
+        for number, (source, target) in enumerate(
+            [("10.9.0.7", "203.0.113.100"), ("203.0.113.9", "10.9.0.9"), ("10.9.0.7", "10.9.0.9"), ("127.0.0.1", LAN4)]
+        )
+    ]
+    send_frame(lab.lan, "eth0", *frames, _udp(link["address"], LAN4, "203.0.113.100", 9))
+    assert sniffer.wait(lambda frame: frame[42:] == b"mark 9") is not None
+    seen = [frame[26:34] for frame in sniffer.seen if frame[42:].startswith(b"mark")]
+    assert seen == [frame[26:34] for frame in frames] + [_addresses(LAN4, "203.0.113.100")]
+
+
+def _addresses(*texts: str) -> bytes:
+    return b"".join(bytes(map(int, text.split("."))) for text in texts)
+
+
+def _udp(mac: str, source: str, target: str, number: int) -> bytes:
+    data = f"mark {number}".encode()
+    udp = (7000).to_bytes(2, "big") + (7001 + number).to_bytes(2, "big") + (8 + len(data)).to_bytes(2, "big") + b"\0\0"
+    head = bytes((0x45, 0)) + (28 + len(data)).to_bytes(2, "big") + bytes((0, 0, 0, 0, 64, 17, 0, 0))
+    head += _addresses(source, target)
+    total = sum(int.from_bytes(head[at : at + 2], "big") for at in range(0, 20, 2))
+    total = (total & 0xFFFF) + (total >> 16)
+    head = head[:10] + (~total & 0xFFFF).to_bytes(2, "big") + head[12:]
+    return bytes.fromhex(mac.replace(":", "")) + b"\x02\0\0\0\0\x99" + b"\x08\0" + head + udp + data
+
+
+def test_an_address_that_somebody_on_the_lan_has_is_not_given(lab: Lab) -> None:
+    host, lan = lab.host, lab.lan
+    lan.run("ip", "address", "add", "203.0.113.100/24", "dev", "eth0")
+    lan.run("ip", "address", "add", "2001:db8::100/64", "dev", "eth0", "nodad")
+    host.run("ip", "address", "add", "203.0.113.101/24", "dev", "eth0")
+    host.isthmus(*CREATE, *RANGES)
+    host.isthmus("ns", "create", "a")
+    shown = host.isthmus("attach", "lan0", "a").stdout
+    assert "a has 203.0.113.102 2001:db8::101 on lan0" in shown
+    host.isthmus("ns", "create", "b")
+    done = host.isthmus("attach", "lan0", "b", "--ip", "203.0.113.100", check=False)
+    assert done.returncode == 3
+    assert "203.0.113.100 is in use on the LAN" in done.stderr
+
+
+def test_without_a_range_no_address_is_given(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("ns", "create", "a")
+    done = host.isthmus("attach", "lan0", "a", check=False)
+    assert done.returncode == 3
+    assert "--range" in done.stderr
+    host.isthmus("attach", "lan0", "a", "--ip", "203.0.113.50", "--ip", "2001:db8::50")
+    assert host.netns("a").pings(LAN4)
+    done = host.isthmus("publish", "a", "8080:80", check=False)
+    assert done.returncode == 3
+    assert "on the LAN themselves" in done.stderr
+
+
+def test_a_file_says_it_too(lab: Lab) -> None:
+    host = lab.host
+    before = carried(host, "eth0")
+    text = """
+    name: wire
+    networks:
+      lan0: {uplink: {nic: eth0}, range: [203.0.113.100-203.0.113.110, "2001:db8::100-2001:db8::110"]}
+    namespaces:
+      a: {networks: [lan0]}
+      b: {networks: {lan0: {ip: [203.0.113.60, "2001:db8::60"]}}}
+    """
+    host.run("sh", "-c", "cat > $ISTHMUS_RUN_DIR/wire.yaml", input=text)
+    path = host.run("sh", "-c", "echo $ISTHMUS_RUN_DIR/wire.yaml").stdout.strip()
+    host.isthmus("up", path, "--confirm-within", "none")
+    assert host.netns("a").pings(LAN4)
+    assert host.netns("b").pings(LAN6)
+    assert up(host, text) == []
+    # Somebody gives the interface an address behind our back: the next `up` moves it where the others are.
+    host.run("ip", "address", "add", "203.0.113.8/24", "dev", "eth0")
+    assert up(host, text) == ["Change BridgedNic ('nic', 'eth0')"]
+    assert "203.0.113.8" in str(host.ip_json("address", "show", "dev", "lan0"))
+    host.run("ip", "address", "delete", "203.0.113.8/24", "dev", "lan0")
+    host.isthmus("down", "wire", "--confirm-within", "none")
+    assert carried(host, "eth0") == before
+    assert nothing_of_ours(host)
+
+
+REFUSED: Final = {
+    "no such link": ("", "nic:eth9", 4, "no link 'eth9'"),
+    "loopback": ("", "nic:lo", 3, "loopback"),
+    "down": ("ip link add d0 type veth peer name d1", "nic:d0", 3, "d0 is down"),
+    "no carrier": ("ip link add d0 type veth peer name d1; ip link set d0 up", "nic:d0", 3, "has no carrier"),
+    "a port": (
+        "ip link add d0 type veth peer name d1; ip link add far0 type bridge; ip link set d0 master far0 up",
+        "nic:d0",
+        3,
+        "is a port of far0",
+    ),
+    "a bridge": ("ip link add far0 type bridge; ip link set far0 up", "nic:far0", 3, "is a bridge itself"),
+    "macvlan on it": ("ip link add link eth0 name m0 type macvlan mode bridge", "nic:eth0", 3, "macvlan m0"),
+    "policy rule": ("ip rule add iif eth0 priority 99 table 100", "nic:eth0", 3, "policy rule 99 names link eth0"),
+    "wireless": (
+        "mount -t tmpfs none /sys/class/net/eth0/ && mkdir /sys/class/net/eth0/wireless",
+        "nic:eth0",
+        3,
+        "eth0 is wireless",
+    ),
+    "duplicate": (
+        "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad; ip addr add 2001:db8::9/64 dev eth0; sleep 2.5",
+        "nic:eth0",
+        3,
+        "2001:db8::9/64 of eth0 is used by",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_moved_is_refused_by_name_before_anything_moves(lab: Lab, case: str) -> None:
+    setting, uplink, status, words = REFUSED[case]
+    host = lab.host
+    host.run("sh", "-c", setting or "true")
+    before = carried(host, "eth0")
+    done = host.isthmus("network", "create", "lan0", "--uplink", uplink, "--confirm-within", "none", check=False)
+    assert (done.returncode, words in done.stderr) == (status, True), done.stderr
+    assert carried(host, "eth0") == before
+    assert host.nft_json() == []
+
+
+def test_the_second_network_on_an_interface_is_refused(lab: Lab) -> None:
+    lab.host.isthmus(*CREATE)
+    with pytest.raises(EngineRefused, match="eth0 is on network lan0"):
+        drive(lab.host, "do(create_network, NetworkWish(name='other', uplink='nic', nic='eth0'), confirm_within=0)")
+
+
+# Confirm or revert
+
+
+def waiting(host: Host) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(host.isthmus("ls", "--format", "json").stdout)["unconfirmed"]
+    return found
+
+
+def guards(host: Host) -> list[int]:
+    done = host.run("pgrep", "-f", f"wait_and_enter.*{host.path}", check=False)
+    return [int(one) for one in done.stdout.split()]
+
+
+def is_on_bridge(place: Place) -> bool:
+    (link,) = place.ip_json("link", "show", "eth0")
+    return "master" in link
+
+
+def test_it_goes_back_unless_it_is_confirmed(lab: Lab) -> None:
+    host = lab.host
+    make_rich(host)
+    before = carried(host, "eth0")
+    done = host.isthmus(*CREATE[:5], "--confirm-within", "3")
+    assert "taken back in 3 s" in done.stderr
+    assert is_on_bridge(host)
+    found = waiting(host)
+    assert found is not None
+    assert found["verb"] == "network create"
+    assert 0 <= found["seconds"] <= 3
+    wait_for(lambda: not is_on_bridge(host) and not guards(host), "the way back")
+    assert carried(host, "eth0") == before
+    assert nothing_of_ours(host)
+    done = host.isthmus("confirm", check=False)
+    assert (done.returncode, "too late: network create was taken back" in done.stderr) == (3, True)
+    done = host.isthmus("confirm", check=False)
+    assert (done.returncode, "nothing waits" in done.stderr) == (4, True)
+
+
+def test_what_is_confirmed_stays(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE[:5])  # it carries the default route: 60 s without being told
+    found = waiting(host)
+    assert found is not None
+    assert 55 <= found["seconds"] <= 60
+    assert host.isthmus("confirm").stdout == "network create stays\n"
+    assert waiting(host) is None
+    wait_for(lambda: guards(host) == [], "the guard's end")
+    assert is_on_bridge(host)
+
+
+@pytest.mark.parametrize("guarded", [True, False], ids=["guard", "next-verb"])
+def test_a_removal_goes_back_too_and_without_its_guard_at_the_next_verb(lab: Lab, guarded: bool) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    before = carried(host, "lan0")
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "2")
+    assert not is_on_bridge(host)
+    if not guarded:
+        (guard,) = guards(host)
+        host.run("kill", "-KILL", str(guard))
+        wait_for(lambda: waiting(host) is not None and waiting(host)["seconds"] == 0, "the deadline")  # type: ignore[index]
+        assert not is_on_bridge(host)
+        host.isthmus("ns", "create", "x")
+    wait_for(lambda: is_on_bridge(host), "the way back")
+    assert carried(host, "lan0") == before
+
+
+def test_it_can_be_taken_back_at_once(lab: Lab) -> None:
+    host = lab.host
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE[:5])
+    assert host.isthmus("confirm", "--revert").stdout == "network create was taken back\n"
+    assert carried(host, "eth0") == before
+    wait_for(lambda: guards(host) == [], "the guard's end")
+
+
+def test_meanwhile_nothing_may_come_between(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE[:5], *RANGES)
+    host.isthmus("ns", "create", "a")
+    for words in (("network", "create", "br0"), ("attach", "lan0", "a"), ("network", "rm", "lan0")):
+        done = host.isthmus(*words, check=False)
+        assert (done.returncode, "network create waits to be confirmed" in done.stderr) == (3, True), done.stderr
+    host.isthmus("confirm")
+    host.isthmus("attach", "lan0", "a")
+
+
+@pytest.mark.parametrize("text", ["0", "31536000", "-1", "soon"])
+def test_a_deadline_makes_sense(lab: Lab, text: str) -> None:
+    done = lab.host.isthmus(*CREATE[:5], f"--confirm-within={text}", check=False)
+    assert done.returncode == 64
+    assert not is_on_bridge(lab.host)
+
+
+def test_the_callers_own_ssh_session_needs_a_way_back(lab: Lab) -> None:
+    host = lab.host
+    host.run("ip", "route", "delete", "default")
+    host.run("ip", "-6", "route", "delete", "default")
+    session = {"SSH_CONNECTION": f"{LAN4} 50000 {HOST4} 22"}
+    command = 'exec "$0" -m isthmus.doors.cli "$@"'
+    done = host.run("sh", "-c", command, sys.executable, *CREATE, check=False, env=session)
+    assert (done.returncode, "carries the ssh session" in done.stderr) == (3, True), done.stderr
+    # sudo takes the variable away: the session is found by its ancestors.
+    nested = 'env -u SSH_CONNECTION "$0" -m isthmus.doors.cli "$@"; exit $?'
+    done = host.run("sh", "-c", nested, sys.executable, *CREATE[:5], env=session)
+    assert "taken back in 60 s" in done.stderr
+    host.isthmus("confirm")
+
+
+def test_an_interface_that_is_unplugged_meanwhile_is_content(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE[:5])
+    host.run("ip", "link", "delete", "eth0")
+    assert host.isthmus("confirm", "--revert").stdout == "network create was taken back\n"
+    assert [one["ifname"] for one in host.ip_json("link", "show")] == ["lo"]
+
+
+def test_after_a_reboot_an_unconfirmed_network_is_not_made_again(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE[:5])
+    (guard,) = guards(host)
+    host.run("kill", "-KILL", str(guard))
+    source = "import os; from isthmus.store.sqlite import Database\n"
+    source += "db = Database(os.environ['ISTHMUS_STATE_DIR'], writable=True); db.set_meta('boot_id', 'another')"
+    host.python(source)
+    host.run("ip", "link", "set", "eth0", "nomaster")
+    host.run("ip", "link", "delete", "lan0")
+    host.isthmus("ns", "create", "x")
+    assert host.isthmus("network", "ls", "--format", "json").stdout.strip() == "[]"
+    assert not is_on_bridge(host)
