@@ -212,7 +212,8 @@ def test_empty_listings_are_empty_lists(lab: Lab) -> None:
     assert listing(lab, "network", "ls") == []
     assert listing(lab, "ns", "ls") == []
     assert listing(lab, "ls") == {
-        key: [] for key in ("networks", "namespaces", "ports", "links", "commands", "gone", "pending")
+        **{key: [] for key in ("networks", "namespaces", "ports", "links", "commands", "gone", "pending")},
+        "unconfirmed": None,
     }
 
 
@@ -240,7 +241,7 @@ REFUSED: tuple[tuple[str, int, str], ...] = (
     ("network create br1 --subnet 10.8.0.0/24 --gateway 10.9.0.1", 64, "outside"),
     ("network create br1 --subnet 10.8.0.0/24 --gateway 10.8.0.255", 64, "broadcast"),
     ("network create br1 --gateway 10.8.0.1 --no-gateway", 64, "both"),
-    ("network create br1 --uplink vpn", 64, "nat, routed or none"),
+    ("network create br1 --uplink vpn", 64, "nat, routed, none or nic:LINK"),
     ("network create br1 --uplink none --snat 203.0.113.2", 64, "only an uplink of kind nat"),
     ("network create br1 --mtu 67", 64, "68 to 65535"),
     ("network create br1 --mtu 1279", 64, "1280"),

@@ -66,6 +66,16 @@ def check_port_forwarding(lab: Lab) -> None:
     assert "192.168.2.11 - - " not in zero
 
 
+def check_nic_on_bridge(lab: Lab) -> None:
+    lab.host.isthmus("confirm")
+    for name, address in (("net0", "203.0.113.50"), ("net1", "203.0.113.100")):
+        assert lab.host.netns(name).pings(LAN4)
+        assert lab.lan.pings(address)
+        assert lab.host.pings(address)
+    wait_for(lambda: "curl" not in fetch(lab.lan, "http://203.0.113.50/"), "the server in net0")
+    assert lab.lan.pings(HOST4)
+
+
 def output(lab: Lab, namespace: str) -> str:
     """Return what a command printed, from wherever the engine keeps it."""
     folder = lab.host.path / "run" / "commands"
@@ -79,6 +89,7 @@ CHECKS: Final[dict[str, Callable[[Lab], None]]] = {
     "bridge-address": check_bridge_address,
     "masquerade": check_masquerade,
     "port-forwarding": check_port_forwarding,
+    "nic-on-bridge": check_nic_on_bridge,
 }
 
 
@@ -99,7 +110,7 @@ def test_example(lab: Lab, bridge_nf: int, name: str) -> None:
     assert drive(lab.host, f"out = steps(do(up, load_text({text!r})))") == []
     assert drive(lab.host, f"out = steps(do(plan, load_text({text!r})))") == []
 
-    drive(lab.host, f"do(down, {name!r}); reap(state_directory())")
+    drive(lab.host, f"do(down, {name!r}, confirm_within=0); reap(state_directory())")
     assert snapshot(lab.host) == before
     left = [path for path in (lab.host.path / "run").rglob("*") if path.is_file() and path.name != "declared.yaml"]
     assert left == [], json.dumps([str(path) for path in left])

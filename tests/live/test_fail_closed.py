@@ -142,7 +142,7 @@ RULES: Final = {
     "a rule deleted": "nft delete rule inet isthmus into handle {into}",
     "a rule added": "nft insert rule inet isthmus forward accept",
     "a chain flushed": "nft flush chain inet isthmus wire",
-    "a set deleted": "nft flush chain inet isthmus postrouting; nft delete set inet isthmus masq6",
+    "a set deleted": "nft flush chain inet isthmus translate; nft delete set inet isthmus masq6",
     "the policy changed": "nft add chain inet isthmus forward '{{ policy drop; }}'",
     "the table deleted": "nft delete table inet isthmus",
     "the table dormant": "nft add table inet isthmus '{{ flags dormant; }}'",

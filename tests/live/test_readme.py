@@ -22,6 +22,7 @@ _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE: Final = re.compile(r"<!-- file: (\S+) -->\n$")
 _SHAPES: Final = (
     (re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"), "MAC"),
+    (re.compile(r"\bfe80::[0-9a-f:]+"), "LINKLOCAL"),
     (re.compile(r"\bisv[0-9a-f]+\b"), "LINK"),
     (re.compile(r"\b[0-9a-f]{12}\b"), "ID"),
     (re.compile(r"time \d+ms"), "TIME"),

@@ -228,6 +228,24 @@ do(create_network, network("none0", "10.3.0.0/24", uplink="none"))
 do(create_namespace, "a"); do(create_namespace, "b")
 do(attach, AttachmentWish(network="nat0"), "a", (port("8000:80"),))
 """
+# What an interface may carry.
+_RICH: Final = """
+import subprocess as s
+for line in (
+    "address add 203.0.113.7/24 dev eth0 label eth0:7",
+    "address add 198.51.100.1 peer 198.51.100.2/32 dev eth0",
+    "address add 198.51.100.129/25 dev eth0 metric 50 noprefixroute",
+    "address add 2001:db8:5::7/64 dev eth0 metric 77 nodad noprefixroute",
+    "route add default via 203.0.113.9 src 203.0.113.7 metric 7 mtu lock 1400 table 100",
+    "route add 192.0.2.0/24 via 192.0.2.77 dev eth0 onlink protocol static",
+    "route add 10.66.0.0/16 nexthop via 203.0.113.9 dev eth0 weight 3 nexthop via 203.0.113.10 dev eth0",
+    "-6 route add 2001:db8:98::/64 via 2001:db8::9 dev eth0 metric 33 mtu 1300 pref high",
+    "nexthop add id 5 via 203.0.113.9 dev eth0",
+    "route add 10.55.0.0/16 nhid 5",
+    "neighbour add 203.0.113.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent",
+):
+    s.run(["ip", *line.split()], check=True)
+"""
 _VERBS: Final = {
     "attach": ("", 'report = do(attach, AttachmentWish(network="nat0"), "b", (port("8080-8082:80-82/udp"),)).report'),
     "attach-second": ("", 'report = do(attach, AttachmentWish(network="routed0", default_route=True), "a").report'),
@@ -250,6 +268,14 @@ _VERBS: Final = {
     "network-rm-last": (
         'do(remove_network, "none0"); do(remove_network, "routed0")',
         'report = do(remove_network, "nat0", force=True)',
+    ),
+    "network-create-nic": (
+        _RICH,
+        'report = do(create_network, NetworkWish(name="lan", uplink="nic", nic="eth0"), confirm_within=0)[1]',
+    ),
+    "network-rm-nic": (
+        f'{_RICH}do(create_network, NetworkWish(name="lan", uplink="nic", nic="eth0"), confirm_within=0)',
+        'report = do(remove_network, "lan", confirm_within=0)',
     ),
     "ns-create": ("", 'report = do(create_namespace, "c")'),
     "ns-rm": ("", 'report = do(remove_namespace, "a")'),

@@ -26,6 +26,7 @@ from tests.sweep.witness import difference, pending, witness
 import isthmus
 from isthmus.engine import Host, reap, repair
 from isthmus.errors import IsthmusError
+from isthmus.testing import HOST4, HOST4_SECOND, HOST6, LAN4, LAN6
 
 COUNT, FAIL, KILL_BEFORE, KILL_AFTER = 1, 2, 3, 4
 MODES: Final = {"fail": FAIL, "before": KILL_BEFORE, "after": KILL_AFTER}
@@ -258,6 +259,7 @@ def clear() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         os.mkdir(folder, 0o700)
     subprocess.run(("nft", "delete", "table", "inet", "isthmus"), check=False, capture_output=True)
+    bring_home()
     for link in json.loads(subprocess.run(("ip", "-j", "link"), check=True, capture_output=True).stdout):
         if link["ifname"] not in ("lo", "eth0"):
             subprocess.run(("ip", "link", "del", link["ifname"]), check=False, capture_output=True)
@@ -265,6 +267,24 @@ def clear() -> None:
         if os.path.exists(f"/proc/sys/net/{path}"):
             with open(f"/proc/sys/net/{path}", "w") as file:
                 file.write("0")
+
+
+def bring_home() -> None:
+    """Give the lab's cable its addresses and routes again, which a bridge may have."""
+    if HOST4 in subprocess.run(("ip", "addr", "show", "eth0"), check=True, capture_output=True, text=True).stdout:
+        return
+    subprocess.run(("ip", "link", "set", "eth0", "nomaster"), check=True)
+    subprocess.run(("ip", "link", "del", "lan0"), check=False, capture_output=True)
+    with open("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode", "w") as file:
+        file.write("0")
+    for line in (
+        f"addr add {HOST4}/24 dev eth0",
+        f"addr add {HOST4_SECOND}/24 dev eth0",
+        f"addr add {HOST6}/64 dev eth0 nodad",
+        f"route add default via {LAN4}",
+        f"route add default via {LAN6}",
+    ):
+        subprocess.run(("ip", *line.split()), check=True)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from isthmus.declare.words import publish as port
 from isthmus.engine import (
     Host,
     attach,
+    confirm,
     create_namespace,
     create_network,
     detach,
@@ -121,6 +122,16 @@ _DOWN: Final[Step] = lambda host: down(host, "sweep")  # noqa: E731
 
 _UP: Final = _up(_FIRST)
 
+_LAN: Final[Step] = lambda host: create_network(  # noqa: E731
+    host, NetworkWish(name="lan0", uplink="nic", nic="eth0"), confirm_within=0
+)
+_OFF_LAN: Final[Step] = lambda host: remove_network(host, "lan0", confirm_within=0)  # noqa: E731
+_GUARDED: Final[Step] = lambda host: create_network(  # noqa: E731
+    host, NetworkWish(name="lan0", uplink="nic", nic="eth0"), confirm_within=3600
+)
+_REVERT: Final[Step] = lambda host: confirm(host, revert=True)  # noqa: E731
+_CONFIRM: Final[Step] = confirm
+
 VERBS: Final = {
     "attach": Verb(_WITH_NEIGHBOUR, _ATTACH, (_DETACH,), floor=25),
     "detach": Verb((*_WITH_NEIGHBOUR, _ATTACH), _DETACH, (_ATTACH,), leaving=True),
@@ -134,6 +145,11 @@ VERBS: Final = {
     "up": Verb((repair,), _UP, (_DOWN,), floor=60),
     "up again": Verb((_UP,), _up(_SECOND), (_DOWN, _UP), floor=60),
     "down": Verb((_UP,), _DOWN, (_UP,), leaving=True, floor=50),
+    "nic onto the bridge": Verb((repair,), _LAN, (_OFF_LAN,), floor=25),
+    "nic off the bridge": Verb((repair, _LAN), _OFF_LAN, (_LAN,), leaving=True, floor=20),
+    "nic, to be confirmed": Verb((repair,), _GUARDED, (_REVERT,), floor=25),
+    "revert": Verb((repair, _GUARDED), _REVERT, (_GUARDED,), leaving=True, floor=20),
+    "confirm": Verb((repair, _GUARDED), _CONFIRM, (_OFF_LAN, _GUARDED), floor=3),
     "reap": Verb(
         _WITH_NEIGHBOUR, lambda host: reap(host.directory), (), first=(_ATTACH, _DETACH), leaving=True, floor=8
     ),

@@ -135,6 +135,7 @@ def _record(state: str) -> dict[str, list[str]]:
             return {}
         record = {table: _rows(db, table) for table in _TABLES}
         record["leases"] = _rows(db, "leases", "WHERE attachment IS NOT NULL")
+        record["unconfirmed"] = [verb for (verb,) in db.execute("SELECT verb FROM journal WHERE phase = 'pending'")]
         found = db.execute("SELECT id, cookie FROM namespaces WHERE cookie").fetchall()
     record["cookies"] = [f"{name} has another cookie" for name, number in found if _cookie(name) != number]
     return {table: rows for table, rows in record.items() if rows}
@@ -149,12 +150,14 @@ def _rows(db: sqlite3.Connection, table: str, where: str = "") -> list[str]:
 
 
 def pending(state: str) -> list[str]:
-    """Return what the journal holds."""
+    """Return what the journal holds of calls, which a repair must have settled."""
     opened = _connect(state)
     if opened is None:
         return []
     with opened as db, contextlib.suppress(sqlite3.OperationalError):  # not made yet
-        return [f"{verb} {phase}" for verb, phase in db.execute("SELECT verb, phase FROM journal")]
+        return [
+            f"{verb} {phase}" for verb, phase in db.execute("SELECT verb, phase FROM journal WHERE phase <> 'pending'")
+        ]
     return []
 
 

@@ -41,6 +41,7 @@ from isthmus.store.journal import (
     forget_host,
     pending,
     settle,
+    take_back,
 )
 from isthmus.store.slices import load_slice
 from isthmus.store.sqlite import Database, Lock, state_directory
@@ -273,6 +274,17 @@ class Host:
             self.db.set_meta("reverted", entry.verb)
             self.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
 
+    def take_back(self, entry: Entry) -> None:
+        """Lead what waits to be confirmed back now."""
+        entry = take_back(self.db, entry)
+        self.pending = None
+        try:
+            self.recover(entry)
+        except BaseException as cause:
+            self.access.close()
+            self._undo(entry, cause)
+            raise
+
     def _undo(self, entry: Entry, cause: BaseException) -> None:
         try:
             self.recover(entry)
@@ -286,8 +298,8 @@ class Host:
 
         `fresh`: what the second one has more was just named at random, so the kernel is not asked for it.
         """
-        facts = self.outlook.of(scope, old, new)
-        before = desired(old, scope, facts)
+        found, facts = self.outlook.of(scope, old, new)
+        before = desired(old, scope, found)
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
             wanted = keep_for_others(self.db, new, scope, facts, before, wanted)
@@ -305,11 +317,11 @@ class Host:
             fresh=wanted.keys() - before.keys() if fresh else (),
             strays=scope.is_full,
         )
-        found = found_there(before, wanted, current)
+        theirs = found_there(before, wanted, current)
         left = give_back(current, wanted, (old, new), facts)
         if ALL_FORWARDING6 in left:
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
-        return _Course(plan=diff(current, wanted), wanted=wanted, left=left, found=found)
+        return _Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs)
 
     def _know(self, *records: Record) -> None:
         for record in records:
@@ -362,6 +374,7 @@ class Host:
         if applier.generation is not None:
             meta["generation"] = applier.generation
         if host:
+            self.outlook.forget()  # default routes may have moved to a bridge
             meta["uplinks"] = self.outlook.links.text()
         return meta
 

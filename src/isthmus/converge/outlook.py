@@ -64,21 +64,26 @@ class Outlook:
             self._facts = Facts(**read, run_directory=run_directory(), resolver=_resolver())
         return self._facts
 
-    def of(self, scope: Scope, old: Record, new: Record) -> Facts:
-        """Return the facts for a plan that leads from a record to another."""
-        return self._of_host(old, new) if scope.host else self._of_namespaces(new)
+    def of(self, scope: Scope, old: Record, new: Record) -> tuple[Facts, Facts]:
+        """Return the facts for a plan that leads from a record to another: before and after it."""
+        if scope.host:
+            return self._of_host(old, new)
+        facts = self._of_namespaces(new)
+        return facts, facts
 
-    def _of_host(self, old: Record, new: Record) -> Facts:
+    def _of_host(self, old: Record, new: Record) -> tuple[Facts, Facts]:
         if ALL_FORWARDING6 in new.borrowed and not self.facts.strangers:
             self._facts = self.facts.replace(strangers=read_strangers(self._access))
         lans = [one for record in (old, new) for one in record.networks.values() if one.is_lan]
         if not lans:
-            return self.facts
+            return self.facts, self.facts
         from isthmus.kernel.nic import read_nic
 
         # Read anew for each plan: it is what the plan moves.
         read = {one.nic: read_nic(self._access, one.nic, one.bridge) for one in lans}
-        return self.facts.replace(nics={name: NicFacts(**found) for name, found in read.items() if found is not None})
+        nics = {name: NicFacts(**found) for name, found in read.items() if found is not None}
+        facts = self.facts.replace(nics=nics)
+        return facts, _moved(facts, old, new)
 
     def _of_namespaces(self, record: Record) -> Facts:
         """Facts enough for a namespace: only a closed IPv6 network asks for more."""
@@ -86,3 +91,15 @@ class Outlook:
             return self.facts
         made = any(row.made for row in record.namespaces.values())
         return Facts(run_directory=run_directory(), resolver=_resolver() if made else "")
+
+
+def _moved(facts: Facts, old: Record, new: Record) -> Facts:
+    """Return facts with the default routes where the plan leads them: on a bridge, or back on its interface."""
+    names = {one.bridge: one.nic for one in old.networks.values() if one.is_lan}
+    names = {bridge: nic for bridge, nic in names.items() if all(one.bridge != bridge for one in new.networks.values())}
+    names |= {one.nic: one.bridge for one in new.networks.values() if one.is_lan}
+    return facts.replace(
+        uplinks4=tuple(names.get(one, one) for one in facts.uplinks4),
+        uplinks6=tuple(names.get(one, one) for one in facts.uplinks6),
+        learned6=frozenset(names.get(one, one) for one in facts.learned6),
+    )

@@ -250,9 +250,14 @@ class Chooser:
             elif kept is not None and kept in subnet.prefix and kept != subnet.gateway:
                 found.append(kept)
             elif network.is_lan:
-                found.append(self._on_lan(network, subnet))
+                found += self._on_lan(network, subnet)
             else:
                 found.append(self._next(network, subnet))
+        if network.is_lan and not found:
+            raise Refused(
+                f"network {network.name} has no range of addresses to give on its LAN",
+                hint="give one with --ip, or a range to the network: --range FIRST-LAST",
+            )
         return tuple(found)
 
     def _check_lan(self, network: Network, address: Address) -> None:
@@ -261,19 +266,15 @@ class Chooser:
         if not free_on_lan(self._host, network, [address]):
             raise Refused(f"address {address} is in use on the LAN of network {network.name}")
 
-    def _on_lan(self, network: Network, subnet: Subnet) -> Address:
-        """Give the next address of the range that nobody on the LAN answers for."""
+    def _on_lan(self, network: Network, subnet: Subnet) -> list[Address]:
+        """Give the next address of the range that nobody on the LAN answers for; none where there is no range."""
         from isthmus.engine.lan import free_on_lan
 
-        if subnet.range is None:
-            raise Refused(
-                f"network {network.name} has no range of addresses to give on its LAN ({subnet.prefix})",
-                hint="give one with --ip, or a range to the network: --range FIRST-LAST",
-            )
-        while True:  # ends: each round takes one more out of the range
+        while subnet.range is not None:  # ends: each round takes one more out of the range
             chosen = self._next(network, subnet)
             if free_on_lan(self._host, network, [chosen]):
-                return chosen
+                return [chosen]
+        return []
 
     def _wanted(self, network: Network, subnet: Subnet, address: Address, before: Attachment | None) -> Address:
         if address == subnet.gateway:

@@ -158,12 +158,14 @@ def confirm(host: Host, *, revert: bool = False) -> str:
             host.db.set_meta("reverted", None)
             raise Refused(f"too late: {late} was taken back")
         raise NotFound("nothing waits to be confirmed")
+    identity = str(host.db.meta("guard") or "")
     if revert:
-        host.recover(entry)
-        host.db.set_meta("reverted", None)
-        host.notes.clear()
+        host.take_back(entry)
     else:
         journal.confirm(host.db, entry.id)
-    host.pending = None
-    guard.stop(str(host.db.meta("guard") or ""))
+        host.pending = None
+    try:
+        guard.stop(identity)
+    except OSError:
+        pass  # it wakes up at the deadline, finds nothing to do, and ends
     return entry.verb

@@ -68,17 +68,18 @@ def read_nic(access: Access, name: str, bridge: str) -> dict[str, Any] | None:
     if link is None:
         return None
     is_port = master is not None and link.master == master.index
-    return {"carried": read_carried(access, name), "conf": () if is_port else _read_conf(name)}
+    return {"carried": read_carried(access, name), "conf": _read_conf(bridge if is_port else name)}
 
 
 def _read_conf(name: str) -> tuple[tuple[str, str], ...]:
     """Return (sysctl, value) of what is set for a link otherwise than for a new one: `{link}` stands for its name."""
-    return tuple(
-        (f"net/ipv{family}/conf/{{link}}/{key}", value)
-        for family in (4, 6)
-        for key, value in conf_values(family, name).items()
-        if conf_values(family, "default").get(key) not in (None, value) and key not in _NOT_COPIED
-    )
+    found = []
+    for family in (4, 6):
+        usual = conf_values(family, "default")
+        for key, value in sorted(conf_values(family, name).items()):
+            if key in usual and usual[key] != value and key not in _NOT_COPIED:
+                found.append((f"net/ipv{family}/conf/{{link}}/{key}", value))
+    return tuple(found)
 
 
 def await_running(access: Access, name: str) -> None:

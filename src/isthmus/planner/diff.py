@@ -104,7 +104,7 @@ def diff(current: HostState, wanted: HostState) -> Plan:
         elif type(found) is Route and found.prefix.family == 4 and (found.netns, found.ifname) in bare:
             gone.append(found)
             found = None
-        elif found is not None and found != item and type(found) is Sysctl and _bridge_of(found) in bridges:
+        elif type(found) is Sysctl and _bridge_of(found) in bridges:
             gone.append(found)
             continue
         if found is None:

@@ -24,9 +24,10 @@ ALL_FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 
 
 class NicFacts(Value):
-    """What an interface carries that is to be (or became) a port of a bridge, and what is set for it by hand.
+    """What an interface carries that is to be a port of a bridge (or came since it is), and what is set by hand.
 
-    `conf` are (sysctl, value), `{link}` in the place of the link's name; empty when it is a port already.
+    `conf` are (sysctl, value), `{link}` in the place of the link's name: the interface's, or the bridge's once it is
+    a port.
     """
 
     carried: tuple[Carried, ...] = ()

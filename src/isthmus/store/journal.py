@@ -36,6 +36,7 @@ __all__ = [
     "forget_host",
     "pending",
     "settle",
+    "take_back",
 ]
 
 APPLYING: Final = "applying"
@@ -104,6 +105,14 @@ def confirm(db: Database, number: int) -> None:
     db.durable(True)
     db.run("DELETE FROM journal WHERE id = ? AND phase = ?", (number, PENDING))
     db.durable(False)
+
+
+def take_back(db: Database, entry: Entry) -> Entry:
+    """Begin to lead a pending change back, which is due from now on; return its entry as it is then."""
+    db.durable(True)
+    db.run("UPDATE journal SET phase = ?, deadline = NULL WHERE id = ?", (LEAVING, entry.id))
+    db.durable(False)
+    return entry.replace(phase=LEAVING, deadline=None)
 
 
 def _read(db: Database) -> list[Entry]:
