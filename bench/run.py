@@ -27,6 +27,7 @@ from bench.attach import growth, in_process
 from bench.bulk import bulk
 from bench.figures import Figure, Sheet, table
 from bench.flows import flows
+from bench.nic import moving
 from bench.place import STATE, launch, move_in
 from bench.programs import peers, whole_processes
 from bench.traffic import connections, throughput
@@ -40,6 +41,7 @@ GROUPS: Final[dict[str, Callable[[Sheet], None]]] = {
     "connections": connections,
     "throughput": throughput,
     "flows": flows,
+    "nic": moving,
 }
 
 

@@ -249,6 +249,12 @@ REFUSED: Final = {
         3,
         "eth0 is wireless",
     ),
+    "read-only /proc/sys": (
+        "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys",
+        "nic:eth0",
+        5,
+        "cannot write sysctl net/ipv6/conf/eth0/addr_gen_mode",
+    ),
     "duplicate": (
         "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad; ip addr add 2001:db8::9/64 dev eth0; sleep 2.5",
         "nic:eth0",
@@ -268,6 +274,16 @@ def test_what_cannot_be_moved_is_refused_by_name_before_anything_moves(lab: Lab,
     assert (done.returncode, words in done.stderr) == (status, True), done.stderr
     assert carried(host, "eth0") == before
     assert host.nft_json() == []
+
+
+def test_whose_rules_name_the_interface_is_said(lab: Lab) -> None:
+    host = lab.host
+    host.run("nft", "add table inet fw; add chain inet fw in { type filter hook input priority 0; }")
+    host.run("nft", 'add rule inet fw in iifname "eth0" tcp dport 22 accept')
+    host.run("iptables-nft", "-A", "INPUT", "-i", "eth0", "-j", "ACCEPT")
+    host.run("nft", 'add rule inet fw in iifname "eth00" drop')
+    done = host.isthmus(*CREATE)
+    assert "rules of table inet fw, ip filter name eth0: what came in by it comes by lan0" in done.stderr
 
 
 def test_the_second_network_on_an_interface_is_refused(lab: Lab) -> None:

@@ -13,6 +13,7 @@ from isthmus.model.address import Address, Prefix
 from isthmus.model.declared import NetworkWish
 from isthmus.model.host import HOST
 from isthmus.model.network import NIC, Network, Subnet
+from isthmus.netlink import nft
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import carried as rtnl_carried
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -58,6 +59,11 @@ def lan_network(
             raise Refused(f"link {link.name} is on network {other.name}", users=(other.name,))
     if before is None:
         _check(host, link)
+        named = nft.tables_naming(host.access.nft.dump(nft.all_rules()), link.name)
+        if named:
+            host.notes.append(
+                f"rules of table {', '.join(named)} name {link.name}: what came in by it comes by {bridge}"
+            )
     subnets = _subnets(host, wish, link, before)
     for subnet in subnets:
         for other in others:

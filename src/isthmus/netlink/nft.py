@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_elements",
+    "all_rules",
     "batch_begin",
     "batch_end",
     "chains",
@@ -48,6 +49,7 @@ __all__ = [
     "rules",
     "sets",
     "table",
+    "tables_naming",
 ]
 
 _NFTABLES: Final = 10 << 8
@@ -57,6 +59,7 @@ _NFNL_BATCH_GENID: Final = 1
 _GETTABLE: Final = _NFTABLES | 1
 _DELTABLE: Final = _NFTABLES | 2
 _GETCHAIN: Final = _NFTABLES | 4
+_FAMILIES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # linux/netfilter.h
 _GETRULE: Final = _NFTABLES | 7
 _GETSET: Final = _NFTABLES | 10
 _NEWSETELEM: Final = _NFTABLES | 12
@@ -290,6 +293,23 @@ def chains() -> Request:
 def rules() -> Request:
     """Ask for the rules of our table, as a dump."""
     return Request(_GETRULE, 0, _INET + attr_string(_NFTA_RULE_TABLE, TABLE), "read", "rules")
+
+
+def all_rules() -> Request:
+    """Ask for the rules of all tables, as a dump."""
+    return Request(_GETRULE, 0, bytes(4), "read", "rules")
+
+
+def tables_naming(rule_dump: Iterable[bytes], link: str) -> list[str]:
+    """Return the tables of others with a rule that compares with a link's name, each once."""
+    needle = link.encode() + b"\0"
+    found: dict[str, None] = {}
+    for payload in rule_dump:
+        parts = attributes(payload, 4)
+        name = text(parts.get(_NFTA_RULE_TABLE, b""))
+        if name != TABLE and needle in parts.get(_NFTA_RULE_EXPRESSIONS, b""):
+            found[f"{_FAMILIES.get(payload[0], payload[0])} {name}"] = None
+    return list(found)
 
 
 def sets() -> Request:
