@@ -286,6 +286,22 @@ def test_whose_rules_name_the_interface_is_said(lab: Lab) -> None:
     assert "rules of table inet fw, ip filter name eth0: what came in by it comes by lan0" in done.stderr
 
 
+def test_a_lost_record_is_made_again_from_the_kernel(lab: Lab) -> None:
+    host = lab.host
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE, *RANGES)
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "lan0", "a")
+    (old,) = json.loads(host.isthmus("network", "ls", "--format", "json").stdout)
+    host.run("sh", "-c", "rm $ISTHMUS_STATE_DIR/state.db*")
+    host.isthmus("repair", "--rebuild")
+    (new,) = json.loads(host.isthmus("network", "ls", "--format", "json").stdout)
+    assert new == old | {"subnets": [one | {"range": None} for one in old["subnets"]]}
+    assert host.netns("a").pings(LAN4)
+    host.isthmus("network", "rm", "lan0", "--force", "--confirm-within", "none")
+    assert carried(host, "eth0") == before
+
+
 def test_the_second_network_on_an_interface_is_refused(lab: Lab) -> None:
     lab.host.isthmus(*CREATE)
     with pytest.raises(EngineRefused, match="eth0 is on network lan0"):

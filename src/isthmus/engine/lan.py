@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from isthmus.converge import Host
@@ -22,12 +23,12 @@ from isthmus.netlink.rtnl import rule as rtnl_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Final
 
     from isthmus.netlink.rtnl.link import Link
 
-__all__ = ["free_on_lan", "lan_network"]
+__all__ = ["found_subnets", "free_on_lan", "lan_network"]
 
 _IFF_LOOPBACK: Final = 0x8
 # A link of these kinds on top of another goes on working when that is a port of a bridge.
@@ -129,7 +130,7 @@ def _subnets(host: Host, wish: NetworkWish, link: Link, before: Network | None) 
     elif before is not None:
         prefixes = tuple(one.prefix for one in before.subnets)
     else:
-        prefixes = tuple(_own_prefixes(host, link))
+        prefixes = tuple(one.prefix for one in found_subnets(host, link))
     if not prefixes:
         raise Refused(
             f"link {link.name} has no address: which subnet is its LAN?", hint="name it: --subnet, and --gateway"
@@ -148,13 +149,14 @@ def _subnets(host: Host, wish: NetworkWish, link: Link, before: Network | None) 
     )
 
 
-def _own_prefixes(host: Host, link: Link) -> Iterable[Prefix]:
+def found_subnets(host: Host, link: Link) -> list[Subnet]:
+    """Return the subnets that the host has on a link, at most one a family, with the router that it uses there."""
     found: dict[int, Prefix] = {}
     for payload in host.access.route(HOST).dump(rtnl_address.of_link(link.index)):
         one = rtnl_address.decode(payload)
         if one.scope == _SCOPE_GLOBAL and one.length < one.address.bits - 1:
             found.setdefault(one.address.family, Prefix.around(one.address, one.length))
-    return [found[family] for family in sorted(found)]
+    return [Subnet(prefix=found[family], gateway=_next_hop(host, link, family)) for family in sorted(found)]
 
 
 def _router(host: Host, wish: NetworkWish, link: Link, prefix: Prefix, before: Network | None) -> Address | None:
@@ -162,9 +164,11 @@ def _router(host: Host, wish: NetworkWish, link: Link, prefix: Prefix, before: N
     if wish.gateways is not None:
         return next((one for one in wish.gateways if one.family == prefix.family), None)
     old = before.subnet(prefix.family) if before is not None else None
-    if old is not None:
-        return old.gateway
-    payloads = host.access.route(HOST).dump(rtnl_route.main_routes(prefix.family, link.index), absent=2)
+    return old.gateway if old is not None else _next_hop(host, link, prefix.family)
+
+
+def _next_hop(host: Host, link: Link, family: int) -> Address | None:
+    payloads = host.access.route(HOST).dump(rtnl_route.main_routes(family, link.index), absent=errno.ENOENT)
     routes = [rtnl_route.decode(one) for one in payloads]
     fitting = [one for one in routes if one.is_default and one.via is not None]
     return min(fitting, key=lambda one: one.priority).via if fitting else None

@@ -1,8 +1,8 @@
 """The record from the marks in the kernel: when the state file is lost, what stands can still be kept.
 
-Found again: networks (bridge, subnets, gateways, uplink, snat, pairs, MTU), namespaces, attachments, direct
-links, publishes, and who owns them. Not found: values that were borrowed (what they were before), commands,
-and an adopted bridge's name for its network (the bridge's own is taken).
+Found again: networks (bridge, subnets, gateways, uplink and its interface, snat, pairs, MTU), namespaces,
+attachments, direct links, publishes, and who owns them. Not found: values that were borrowed (what they were
+before), commands, ranges, and an adopted bridge's name for its network (the bridge's own is taken).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import time
 
 from isthmus.converge import Host
+from isthmus.engine.lan import found_subnets
 from isthmus.errors import IsthmusError, NotFound, NotPermitted
 from isthmus.kernel.netns import Inside, cookie, named, open_netns, own_cookie
 from isthmus.kernel.netns_locate import candidates
@@ -85,6 +86,7 @@ class _Finder:
     """Reads links, sets and namespaces once, and makes rows of them."""
 
     def __init__(self, host: Host) -> None:
+        self._host = host
         socket = host.access.route(HOST)
         self._links = [rtnl_link.decode(one) for one in socket.dump(rtnl_link.all_links())]
         self._names = {one.index: one.name for one in self._links}
@@ -118,7 +120,8 @@ class _Finder:
             if bridge not in adopted and (mark is None or mark.kind != "network" or link.group != LIVE_GROUP):
                 continue
             routed, closed = (bridge,) in self._parts("routed"), (bridge,) in self._parts("no_exit")
-            subnets = tuple(self._subnets(bridge))
+            nic = self._nic(link) if (bridge,) in self._parts("lan") else ""
+            subnets = tuple(found_subnets(self._host, link) if nic else self._subnets(bridge))
             ports = [one for one in self._links if one.master == link.index and one.group == LIVE_GROUP]
             pairs = {other for one, other in self._parts("pairs") if one == bridge}
             yield Network(
@@ -126,7 +129,8 @@ class _Finder:
                 bridge=bridge,
                 mac=None if bridge in adopted else link.mac,
                 subnets=subnets,
-                uplink="routed" if routed else "none" if closed else "nat",
+                uplink="nic" if nic else "routed" if routed else "none" if closed else "nat",
+                nic=nic,
                 adopted=bridge in adopted,
                 snat=tuple(self._snat(subnets)),
                 isolate_ports=bool(ports) and all(one.isolated for one in ports),
@@ -135,6 +139,10 @@ class _Finder:
                 sequence=number + 1,
                 owner=mark.owner if mark is not None else "",
             )
+
+    def _nic(self, bridge: Link) -> str:
+        """Return the port of a bridge that is not ours."""
+        return next((one.name for one in self._links if one.master == bridge.index and one.group != LIVE_GROUP), "")
 
     def _subnets(self, bridge: str) -> Iterator[Subnet]:
         for family in (4, 6):
