@@ -332,6 +332,9 @@ def test_it_goes_back_unless_it_is_confirmed(lab: Lab) -> None:
     before = carried(host, "eth0")
     done = host.isthmus(*CREATE[:5], "--confirm-within", "3")
     assert "taken back in 3 s" in done.stderr
+    # Its guard has a session of its own: no terminal, shell or logout ends it.
+    (guard,) = guards(host)
+    assert host.run("ps", "-o", "sess=,tty=", "-p", str(guard)).stdout.split() == [str(guard), "?"]
     assert is_on_bridge(host)
     found = waiting(host)
     assert found is not None
