@@ -14,7 +14,7 @@ from bench.attach import Engine, make_namespaces
 from bench.figures import Sheet, elapsed, p50
 from bench.place import ROOT, Hand, run
 
-__all__ = ["peers", "whole_processes"]
+__all__ = ["ms", "peers", "timed_process", "typed", "whole_processes"]
 
 _CNI: Final = Path("/usr/lib/cni")
 _CNI_CHAIN: Final = ("bridge", "portmap", "firewall")
@@ -42,11 +42,11 @@ os._exit(0)
 """
 
 
-def _process(*argv: str) -> float:
+def timed_process(*argv: str) -> float:
     """Return how long a process takes from its start until wait() returns."""
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     start = time.perf_counter()
-    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=null)
+    pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=null)
     status = os.waitpid(pid, 0)[1]
     taken = time.perf_counter() - start
     if status:
@@ -55,7 +55,7 @@ def _process(*argv: str) -> float:
 
 
 def _one_shot(verb: str) -> float:
-    return _process(sys.executable, "-I", "-S", "-c", _ONE_SHOT, verb, "e0")
+    return timed_process(sys.executable, "-I", "-S", "-c", _ONE_SHOT, verb, "e0")
 
 
 def whole_processes(sheet: Sheet) -> None:
@@ -70,27 +70,28 @@ def whole_processes(sheet: Sheet) -> None:
     _one_shot("detach")
     for _ in range(rounds):
         time.sleep(_SETTLE_S)
-        bare.append(_process(python, "-I", "-S", "-c", "pass"))
+        bare.append(timed_process(python, "-I", "-S", "-c", "pass"))
         attaches.append(_one_shot("attach"))
         detaches.append(_one_shot("detach"))
         time.sleep(_SETTLE_S)
-        sites.append(_process(python, "-c", "pass"))
-        commands.append(_process(command, "attach", "br0", "e0", "-p", "8000:80"))
+        sites.append(timed_process(python, "-c", "pass"))
+        commands.append(timed_process(command, "attach", "br0", "e0", "-p", "8000:80"))
         _one_shot("detach")
     n = f"n={rounds}"
     shot = p50(attaches)
     sheet.write(
-        "one-shot detach / one-shot attach, whole processes", p50(detaches) / shot, 1.2, _ms(detaches, attaches, n)
+        "one-shot detach / one-shot attach, whole processes", p50(detaches) / shot, 1.2, ms(detaches, attaches, n)
     )
     what = "python -I -S, import the engine, one attach / python -I -S -c pass"
-    sheet.write(what, shot / p50(bare), 3.0, _ms(attaches, bare, n))
-    sheet.write("isthmus attach / its interpreter -c pass", p50(commands) / p50(sites), 5, _ms(commands, sites, n))
+    sheet.write(what, shot / p50(bare), 3.0, ms(attaches, bare, n))
+    sheet.write("isthmus attach / its interpreter -c pass", p50(commands) / p50(sites), 5, ms(commands, sites, n))
     time.sleep(_SETTLE_S)
     peak_kib = int(run(python, "-I", "-S", "-c", _ONE_SHOT, "attach", "e0", "tell"))
     sheet.write("peak memory of a one-shot attach", peak_kib / 1024, 40, "VmHWM", unit=" MB")
 
 
-def _ms(over: list[float], under: list[float], n: str) -> str:
+def ms(over: list[float], under: list[float], n: str) -> str:
+    """Return both medians in milliseconds, and how many samples there were."""
     return f"{p50(over) * 1e3:.1f} / {p50(under) * 1e3:.1f} ms, {n}"
 
 
@@ -118,14 +119,14 @@ class _Typed:
             f"iptables -t nat -A PREROUTING -p tcp --dport {8000 + number} -j DNAT --to-destination {address}:80",
             f"iptables -A FORWARD -d {address} -o br0 -p tcp --dport 80 -j ACCEPT",
         ):
-            _typed(*line.split())
+            typed(*line.split())
 
     def timed(self, number: int, name: str) -> float:
         with self.hand.inside():
             return elapsed(lambda: self.attach(number, name))
 
 
-def _typed(program: str, *arguments: str) -> None:
+def typed(program: str, *arguments: str) -> None:
     """Run one command as cheaply as a shell would."""
     pid = os.posix_spawnp(program, (program, *arguments), os.environ)
     status = os.waitpid(pid, 0)[1]
@@ -193,9 +194,9 @@ def peers(sheet: Sheet) -> None:
     n = f"n={rounds}"
     ours, theirs, adds = ours[1:], theirs[1:], adds[1:]  # the first makes bridge and chains
     what = "attach with a port, in process / the note's commands, one process each"
-    sheet.write(what, p50(ours) / p50(theirs), 0.10, _ms(ours, theirs, n))
+    sheet.write(what, p50(ours) / p50(theirs), 0.10, ms(ours, theirs, n))
     what = "the same / the CNI plugins' ADD (bridge, host-local, portmap, firewall)"
     if adds:
-        sheet.write(what, p50(ours) / p50(adds), 0.025, _ms(ours, adds, n))
+        sheet.write(what, p50(ours) / p50(adds), 0.025, ms(ours, adds, n))
     else:
         sheet.write(what, None, 0.025, f"no containernetworking-plugins in {_CNI}")

@@ -30,12 +30,14 @@ from bench.flows import flows
 from bench.nic import moving
 from bench.place import STATE, launch, move_in
 from bench.programs import peers, whole_processes
+from bench.running import running
 from bench.traffic import connections, throughput
 
 GROUPS: Final[dict[str, Callable[[Sheet], None]]] = {
     "attach": in_process,
     "peers": peers,
     "processes": whole_processes,
+    "run": running,
     "growth": growth,
     "bulk": bulk,
     "connections": connections,

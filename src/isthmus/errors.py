@@ -3,7 +3,9 @@
     IsthmusError
     ├── InvalidInput      what was asked for cannot be said that way (field, value)
     ├── Refused           well said, but would hurt or contradict something (carries users)
+    │   └── NotExecutable     a program that cannot be executed
     ├── NotFound          no such network, namespace, attachment or publish
+    │   └── ProgramNotFound   no such program
     ├── NotPermitted      this process may not do it
     ├── Unsupported       this kernel or machine lacks a feature, by name
     ├── KernelError       the kernel said no: operation, object, errno, its own words
@@ -23,8 +25,10 @@ __all__ = [
     "InvalidInput",
     "IsthmusError",
     "KernelError",
+    "NotExecutable",
     "NotFound",
     "NotPermitted",
+    "ProgramNotFound",
     "Refused",
     "StoreError",
     "Unavailable",
@@ -59,8 +63,16 @@ class Refused(IsthmusError):
         self.users = users
 
 
+class NotExecutable(Refused):
+    """Report a program that cannot be executed."""
+
+
 class NotFound(IsthmusError):
     """Report that a named thing does not exist."""
+
+
+class ProgramNotFound(NotFound):
+    """Report that there is no such program."""
 
 
 class NotPermitted(IsthmusError):

@@ -290,7 +290,7 @@ def test_a_kill_of_start_leaves_at_most_what_stop_finds(call: str) -> None:
         f"os.write(2, b'HERE'); process.start({COMMANDS!r}, 'a', '/run/netns/a', ['sleep', '600'])"
     )
     inject = ["-e", f"inject={syscall}:signal=SIGKILL:when={when or 1}"]
-    path = ["-P", f"{COMMANDS}/a/log"] if syscall == "openat" else []
+    path = ["-P", f"{COMMANDS}/a/pid.new"] if syscall == "openat" else []
     done = subprocess.run(
         [strace, "-o", "/dev/null", *path, *inject, sys.executable, "-I", "-S", "-c", code], check=False
     )

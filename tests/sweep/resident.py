@@ -245,7 +245,10 @@ def clear() -> None:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 environment = file.read()
-            if b"ISTHMUS_COMMAND=" in environment and os.environ["ISTHMUS_LAB"].encode() in environment:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:  # of whom a supervisor has asked to clear a run
+                words = file.read()
+            ours = b"ISTHMUS_COMMAND=" in environment or b"isthmus.engine.running" in words
+            if ours and os.environ["ISTHMUS_LAB"].encode() in environment:
                 os.kill(int(pid), signal.SIGKILL)
         except OSError:
             continue
@@ -257,7 +260,7 @@ def clear() -> None:
     shutil.rmtree("/etc/netns", ignore_errors=True)
     for folder in (STATE, RUN):
         shutil.rmtree(folder, ignore_errors=True)
-        os.mkdir(folder, 0o700)
+        os.makedirs(folder, 0o700, exist_ok=True)
     subprocess.run(("nft", "delete", "table", "inet", "isthmus"), check=False, capture_output=True)
     bring_home()
     for link in json.loads(subprocess.run(("ip", "-j", "link"), check=True, capture_output=True).stdout):

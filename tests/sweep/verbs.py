@@ -23,11 +23,12 @@ from isthmus.engine import (
     remove_namespace,
     remove_network,
     repair,
+    run,
     unpublish,
     up,
 )
 from isthmus.model.address import Address, Mac, Prefix
-from isthmus.model.declared import AttachmentWish, NetworkWish
+from isthmus.model.declared import AttachmentWish, NetworkWish, RunWish
 
 __all__ = ["VERBS", "Step", "Verb", "seed"]
 
@@ -120,6 +121,20 @@ _REMOVE_A: Final[Step] = lambda host: remove_namespace(host, "a")  # noqa: E731
 _REMOVE_NETWORK: Final[Step] = lambda host: remove_network(host, "br0")  # noqa: E731
 _DOWN: Final[Step] = lambda host: down(host, "sweep")  # noqa: E731
 
+_RUN_WISH: Final = RunWish(
+    argv=("sleep", "1000"),
+    name="r",
+    networks=("br0",),
+    ips=(Address.parse("10.7.0.50"), Address.parse("fd07::50")),
+    publishes=(port("8080:80/tcp", "publish"),),
+    environment=("KEY=value",),
+    foreground=False,
+)
+_RUN: Final[Step] = lambda host: run(host, _RUN_WISH)  # noqa: E731
+_RUN_WITHOUT: Final[Step] = lambda host: run(  # noqa: E731
+    host, RunWish(argv=("sleep", "1000"), name="r", publishes=_RUN_WISH.publishes, foreground=False)
+)
+_REMOVE_RUN: Final[Step] = lambda host: remove_namespace(host, "r", force=True)  # noqa: E731
 _UP: Final = _up(_FIRST)
 
 _LAN: Final[Step] = lambda host: create_network(  # noqa: E731
@@ -142,6 +157,9 @@ VERBS: Final = {
     "network rm": Verb(_WITH_NEIGHBOUR[:1], _REMOVE_NETWORK, _WITH_NEIGHBOUR[:1], leaving=True),
     "ns create": Verb(_WITH_NEIGHBOUR[:1], _namespace("a"), (_REMOVE_A,)),
     "ns rm": Verb((*_WITH_NEIGHBOUR, _ATTACH), _REMOVE_A, (_namespace("a"), _ATTACH), leaving=True),
+    "run": Verb(_WITH_NEIGHBOUR, _RUN, (_REMOVE_RUN,), floor=40),
+    "run on a network of its own": Verb((repair,), _RUN_WITHOUT, (_REMOVE_RUN,), floor=50),
+    "run ends": Verb((*_WITH_NEIGHBOUR, _RUN), _REMOVE_RUN, (_RUN,), leaving=True, floor=25),
     "up": Verb((repair,), _UP, (_DOWN,), floor=60),
     "up again": Verb((_UP,), _up(_SECOND), (_DOWN, _UP), floor=60),
     "down": Verb((_UP,), _DOWN, (_UP,), leaving=True, floor=50),

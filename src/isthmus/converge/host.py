@@ -29,7 +29,7 @@ from isthmus.planner.borrowing import found_there, give_back, returned, to_borro
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
-from isthmus.store.edit import Edit
+from isthmus.store.edit import Edit, with_cookies
 from isthmus.store.journal import (
     APPLYING,
     LEAVING,
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Any, Final, Self
+
+    from isthmus.kernel.launch import Way
 
 __all__ = ["Host"]
 
@@ -89,6 +91,7 @@ class Host:
         self.trashed = False
         # What waits to be confirmed.
         self.pending: Entry | None = None
+        self.ways: dict[str, Way] = {}  # how commands of this call are started, by namespace
 
     def __enter__(self) -> Self:
         if self.writable:
@@ -149,6 +152,11 @@ class Host:
             for entry in entries(self.db, time.clock_gettime(time.CLOCK_BOOTTIME)):
                 self.recover(entry)
             self.pending = pending(self.db)
+            meta = self._meta
+        if meta["runs"]:
+            from isthmus.converge.runs import clear_ended_runs
+
+            clear_ended_runs(self)
             meta = self._meta
         if meta.get("version") is None:
             return  # nothing of ours is loaded: there is no network
@@ -329,7 +337,7 @@ class Host:
 
     @property
     def _commands(self) -> Commands:
-        return Commands(self.commands_directory, self.access)
+        return Commands(self.commands_directory, self.access, self.ways)
 
     @property
     def commands_directory(self) -> str:
@@ -354,7 +362,7 @@ class Host:
         self._generation = applier.generation
         self.trashed = self.trashed or applier.trashed
         if applier.cookies:
-            edit = edit.plus(_with_cookies(edit.on(record), applier.cookies))
+            edit = edit.plus(with_cookies(edit.on(record), applier.cookies))
         if record.borrowed:
             drops = returned(record, course.wanted, course.plan, host=entry.host, left=course.left)
             edit = edit.plus(Edit(drops=drops))
@@ -381,12 +389,6 @@ class Host:
     def _note_uplinks(self, scope: Scope) -> None:
         if scope.host and self.writable:
             self.db.set_meta("uplinks", self.outlook.links.text())
-
-
-def _with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
-    """Return the edit that puts down the cookies of namespaces that were just made."""
-    rows = record.namespaces
-    return Edit(puts=tuple(rows[name].replace(cookie=cookie) for name, cookie in cookies.items() if name in rows))
 
 
 def _freed(record: Record, edit: Edit) -> tuple[str, ...]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from isthmus.kernel.access import Access
-from isthmus.kernel.facts import HostFacts, RouteWatch, default_links, read_facts, read_strangers
-from isthmus.kernel.files import read_text
+from isthmus.kernel.facts import HostFacts, RouteWatch, default_links, read_facts, read_resolvers, read_strangers
 from isthmus.model.network import Record
 from isthmus.planner.desired import Scope
 from isthmus.planner.forwarding import ALL_FORWARDING6, Facts, NicFacts
@@ -20,9 +19,10 @@ def run_directory() -> str:
     return os.environ.get("ISTHMUS_RUN_DIR") or "/run/isthmus"
 
 
-def _resolver() -> str:
-    """Return a resolv.conf for namespaces: the host's, without what only the host can reach."""
-    return resolver_text(read_text("/etc/resolv.conf"), read_text("/run/systemd/resolve/resolv.conf"))
+def _resolver() -> str | None:
+    """Return a resolv.conf for namespaces: the host's, without what only it can reach; None: none can be given."""
+    found = read_resolvers()
+    return None if found is None else resolver_text(*found)
 
 
 class Outlook:

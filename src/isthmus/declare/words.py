@@ -39,6 +39,7 @@ __all__ = [
     "namespace_name",
     "network_name",
     "publish",
+    "seconds",
     "target",
     "uplink",
 ]
@@ -177,6 +178,18 @@ def mtu(value: str | int, field: str) -> int:
     if number is None or not MTU_MIN <= number <= MTU_MAX:
         raise InvalidInput(field, value, f"an MTU is a number of {MTU_MIN} to {MTU_MAX} bytes")
     return number
+
+
+def seconds(text: str, field: str) -> float:
+    """Read a time in whole seconds.
+
+    Raises:
+        InvalidInput: no decimal number, or over 999999.
+    """
+    number = _decimal(text)
+    if number is None:
+        raise InvalidInput(field, text, "a time is a number of 0 to 999999 seconds")
+    return float(number)
 
 
 def addresses(texts: Iterable[str], field: str) -> tuple[Address, ...]:

@@ -8,7 +8,7 @@ from _socket import if_nametoindex
 from isthmus.converge import Host
 from isthmus.engine.choose import Chooser, draw_mac
 from isthmus.engine.publishes import publish_row
-from isthmus.engine.targets import find_namespace, locate_target, namespace_edit, scope_of
+from isthmus.engine.targets import find_namespace, locate_target, scope_of
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import Inside
 from isthmus.model.declared import AttachmentWish, LinkEndWish, LinkWish, PublishWish
@@ -18,7 +18,7 @@ from isthmus.model.plan import Report
 from isthmus.model.value import Value
 from isthmus.planner.firewall import publish_targets
 from isthmus.planner.ipam import first_free_ifname
-from isthmus.store.edit import Edit
+from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.slices import load_networks, load_slice
 
 TYPE_CHECKING = False

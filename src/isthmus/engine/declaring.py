@@ -9,14 +9,13 @@ from isthmus.engine.choose import Chooser
 from isthmus.engine.namespaces import check_new_namespace
 from isthmus.engine.networks import drop_networks
 from isthmus.engine.publishes import bound_notes, publish_row
-from isthmus.engine.targets import namespace_edit
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
 from isthmus.model.declared import Declaration, LinkWish, NamespaceWish, PublishWish
 from isthmus.model.network import Attachment, Command, DirectLink, Namespace, Network, Publish, Record
 from isthmus.model.plan import Report
 from isthmus.planner.desired import Scope
-from isthmus.store.edit import Edit
+from isthmus.store.edit import Edit, namespace_edit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

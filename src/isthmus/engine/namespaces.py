@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 
 from isthmus.converge import Host
-from isthmus.engine.targets import locate_target, namespace_edit, scope_of
+from isthmus.engine.targets import locate_target, scope_of
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel import netns as kernel_netns
+from isthmus.kernel.facts import read_resolvers
 from isthmus.kernel.netns_locate import locate
 from isthmus.kernel.processes import end, processes
 from isthmus.model.network import Namespace
 from isthmus.model.plan import Report
-from isthmus.store.edit import Edit
+from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.slices import load_slice
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["check_new_namespace", "create_namespace", "execute", "remove_namespace"]
+__all__ = ["check_new_namespace", "claim_name", "create_namespace", "execute", "remove_namespace"]
 
 
 def check_new_namespace(name: str) -> None:
@@ -34,16 +35,23 @@ def check_new_namespace(name: str) -> None:
         raise Refused(f"network namespace {name} exists already")
 
 
+def claim_name(host: Host, name: str) -> None:
+    """Check that a name is free, and clear what hung on a namespace of that name that is gone."""
+    check_new_namespace(name)
+    if read_resolvers() is None:
+        host.notes.append("/etc/netns cannot be written here: names inside are those of the host's /etc")
+    record = load_slice(host.db, [name])
+    if name in record.namespaces:
+        host.change("clear", namespace_edit(record, name), scope_of(name), leaving=True, record=record)
+
+
 def create_namespace(host: Host, name: str, *, owner: str = "") -> Report:
     """Make a named network namespace, `lo` up, as `ip netns add` does.
 
     Raises:
         Refused: the name is in use.
     """
-    check_new_namespace(name)
-    record = load_slice(host.db, [name])
-    if name in record.namespaces:  # of one that is gone
-        host.change("clear", namespace_edit(record, name), scope_of(name), leaving=True, record=record)
+    claim_name(host, name)
     row = Namespace(id=name, path=f"{kernel_netns.RUN}/{name}", made=True, owner=owner)
     return host.change("ns create", Edit(puts=(row,)), scope_of(name))
 
@@ -71,11 +79,19 @@ def remove_namespace(host: Host, name: str, *, force: bool = False) -> Report:
     if row is None:
         row, _ = locate_target(host, name)
     record = load_slice(host.db, [name])
+    is_run = name in record.commands and record.commands[name].transient
+    if is_run and not force:
+        raise Refused(f"network namespace {name} is that of a run", hint=f"isthmus stop {name}, or say --force")
     if present:
         _empty(name, force=force, supervised=name in record.commands)
     if row.id not in record.namespaces or not row.made:
         record = Edit(puts=(row.replace(made=True),)).on(record)
-    return host.change("ns rm", namespace_edit(record, name), scope_of(name), leaving=True, record=record)
+    edit, scope = namespace_edit(record, name), scope_of(name)
+    if is_run:
+        from isthmus.converge.runs import run_edit
+
+        edit, scope = run_edit(host, record, name)
+    return host.change("ns rm", edit, scope, leaving=True, record=record)
 
 
 def _empty(name: str, *, force: bool, supervised: bool) -> None:

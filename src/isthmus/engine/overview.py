@@ -161,7 +161,7 @@ def _end(end: LinkEnd) -> Json:
 
 
 def _command(host: Host, row: Command) -> Json:
-    found = state(host.commands_directory, row.namespace)
+    found, log = state(host.commands_directory, row.namespace), log_path(host.commands_directory, row.namespace)
     name = "running" if isinstance(found, Running) else "missing"
     status = None
     if isinstance(found, Ended):
@@ -173,5 +173,6 @@ def _command(host: Host, row: Command) -> Json:
         "state": name,
         "exit_status": status,
         "pid": found.pid if isinstance(found, Running) else None,
-        "log": log_path(host.commands_directory, row.namespace),
+        "log": log if os.path.exists(log) or not row.transient else None,
+        "transient": row.transient,
     }

@@ -10,13 +10,17 @@ from isthmus.model.plan import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
-    from isthmus.model.declared import Declaration, NetworkWish
-    from isthmus.model.network import Network
+    from isthmus.engine.running import Ran
+    from isthmus.kernel.launch import Supervisor
+    from isthmus.model.declared import Declaration, NetworkWish, RunWish
+    from isthmus.model.network import Command, Network
 
 __all__ = [
+    "attend",
+    "clear_run",
     "commands",
     "confirm",
     "create_namespace",
@@ -25,13 +29,17 @@ __all__ = [
     "down",
     "execute",
     "leave_to_child",
+    "logs",
     "plan",
+    "prepare",
     "reap",
     "rebuild",
     "remove_namespace",
     "remove_network",
     "repair",
+    "run",
     "set_state_aside",
+    "stop",
     "up",
 ]
 
@@ -139,6 +147,48 @@ def set_state_aside(directory: str | None = None) -> str | None:
     from isthmus.engine import rebuilding
 
     return rebuilding.set_state_aside(directory)
+
+
+def run(host: Host, wish: RunWish, supervisor: Supervisor | None = None) -> Ran:
+    """Make a namespace and start a command in it; all of it goes when the command ends (running.py)."""
+    from isthmus.engine import running
+
+    return running.run(host, wish, supervisor)
+
+
+def prepare() -> Supervisor:
+    """Start a supervisor ahead of the `run` that it is for (kernel/launch.py)."""
+    from isthmus.kernel import launch
+
+    return launch.Supervisor()
+
+
+def attend(ran: Ran) -> int | None:
+    """Wait for a run in the foreground, passing signals on; return the command's exit status (running.py)."""
+    from isthmus.engine import running
+
+    return running.attend(ran)
+
+
+def clear_run(host: Host, name: str) -> Report | None:
+    """Clear a run that has ended; None: there is none (converge/runs.py)."""
+    from isthmus.converge import runs
+
+    return runs.clear_run(host, name)
+
+
+def stop(host: Host, target: str, timeout_s: float) -> tuple[Command, Report]:
+    """End a command with all its descendants; takes a reading host (running.py)."""
+    from isthmus.engine import running
+
+    return running.stop(host, target, timeout_s)
+
+
+def logs(host: Host, target: str, *, follow: bool = False) -> Iterator[bytes]:
+    """Return what a command has written, in pieces; takes a reading host (running.py)."""
+    from isthmus.engine import running
+
+    return running.logs(host, target, follow=follow)
 
 
 def commands(report: Report) -> tuple[str, str]:

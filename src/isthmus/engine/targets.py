@@ -5,16 +5,16 @@ from __future__ import annotations
 from isthmus.converge import Host
 from isthmus.errors import InvalidInput, NotFound
 from isthmus.kernel.netns_locate import locate, locate_open
-from isthmus.model.network import Namespace, Record
+from isthmus.model.network import Namespace
 from isthmus.planner.desired import Scope
-from isthmus.store.edit import Edit
+from isthmus.store.edit import namespace_edit
 from isthmus.store.slices import load_slice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["find_namespace", "locate_target", "namespace_edit", "scope_of"]
+__all__ = ["find_namespace", "locate_target", "scope_of"]
 
 
 _ID_LENGTH: Final = 12  # of an attachment's id, hex digits
@@ -81,13 +81,3 @@ def clear_gone(host: Host, namespace: str) -> None:
     """Clear what hangs on a namespace that is gone."""
     record = load_slice(host.db, [namespace])
     host.change("clear", namespace_edit(record, namespace), scope_of(namespace), leaving=True, record=record)
-
-
-def namespace_edit(record: Record, *namespaces: str) -> Edit:
-    """Return the edit that drops namespaces with all that hangs on them."""
-    gone = frozenset(namespaces)
-    drops = [("attachments", row.id) for row in record.attachments.values() if row.namespace in gone]
-    drops += [("publishes", row.id) for row in record.publishes.values() if row.namespace in gone]
-    drops += [("links", row.id) for row in record.links.values() if gone & {row.a.namespace, row.b.namespace}]
-    drops += [("commands", name) for name in namespaces if name in record.commands]
-    return Edit(drops=(*drops, *(("namespaces", name) for name in namespaces)))

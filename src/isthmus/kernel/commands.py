@@ -8,15 +8,23 @@ import os
 from isthmus.kernel.access import Access
 from isthmus.model.host import Process
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isthmus.kernel.launch import Way
+
 __all__ = ["Commands"]
 
 
 class Commands:
-    """Starts and ends commands; process.py is imported when there is one."""
+    """Starts and ends commands; process.py is imported when there is one.
 
-    def __init__(self, directory: str, access: Access) -> None:
+    `ways`, by namespace, tells how those are started that a call runs for its caller, and learns the pids.
+    """
+
+    def __init__(self, directory: str, access: Access, ways: dict[str, Way]) -> None:
         self._directory = directory
         self._access = access
+        self._ways = ways
 
     def argv_of(self, netns: str) -> tuple[str, ...] | None:
         """Return what a namespace's command was started with; None: there is none.
@@ -40,11 +48,13 @@ class Commands:
 
     def start(self, item: Process) -> None:
         """Start a command; returns when its program has been executed."""
-        from isthmus.kernel.process import start
+        from isthmus.kernel.process import BACKGROUND, start
 
         self._access.fd(item.netns)
         try:
-            start(self._directory, item.netns, self._access.path_of(item.netns), item.argv)
+            way = self._ways.get(item.netns) or BACKGROUND
+            pid = start(self._directory, item.netns, self._access.path_of(item.netns), item.argv, way)
+            self._ways[item.netns] = way.replace(pid=pid)
             new = f"{self._argv(item.netns)}.new"
             with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write("\0".join(item.argv))
@@ -61,7 +71,7 @@ class Commands:
             os.unlink(self._argv(item.netns))
         except (FileNotFoundError, NotADirectoryError):
             pass
-        stop(self._directory, item.netns, 10.0)
+        stop(self._directory, item.netns, 2.0)
         self._tidy()
 
     def _tidy(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_text
@@ -16,11 +17,28 @@ from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, Final
 
     from isthmus.netlink.rtnl.route import IpRoute
 
-__all__ = ["HostFacts", "RouteWatch", "default_links", "read_facts", "read_strangers"]
+__all__ = ["HostFacts", "RouteWatch", "default_links", "read_facts", "read_resolvers", "read_strangers"]
+
+
+_OVERFLOW_UID: Final = 65534  # what an owner without a name in our user namespace is shown as
+
+
+def read_resolvers() -> tuple[str, str] | None:
+    """Return the host's resolv.conf and that of systemd-resolved; None: names cannot be given to namespaces here.
+
+    That is so in a user namespace on the real root's /etc, whose owner it does not know.
+    """
+    try:
+        owner = os.stat("/etc/netns").st_uid
+    except FileNotFoundError:
+        owner = os.stat("/etc").st_uid
+    if owner == _OVERFLOW_UID:
+        return None
+    return read_text("/etc/resolv.conf"), read_text("/run/systemd/resolve/resolv.conf")
 
 
 class HostFacts:

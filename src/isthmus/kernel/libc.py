@@ -2,7 +2,7 @@
 
 `ctypes` costs 4 ms to import, the extension module `_ctypes` under it 0.4 ms; it is loaded at the first call.
 Python 3.12 has `setns` and `unshare` of its own: then those are used.
-Source: setns(2), unshare(2), mount(2), umount(2), prctl(2); CPython Modules/_ctypes/ctypes.h for the flags.
+Source: setns(2), unshare(2), mount(2), umount(2), prctl(2), inotify(7); CPython Modules/_ctypes/ctypes.h for the flags.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLONE_NEWNET",
     "CLONE_NEWNS",
+    "IN_MODIFY",
     "MNT_DETACH",
     "MS_BIND",
     "MS_RDONLY",
@@ -26,6 +27,9 @@ __all__ = [
     "MS_SLAVE",
     "PR_SET_CHILD_SUBREAPER",
     "PR_SET_NAME",
+    "PR_SET_PDEATHSIG",
+    "inotify_add_watch",
+    "inotify_init1",
     "mount",
     "prctl",
     "setns",
@@ -41,6 +45,8 @@ MS_REC: Final = 0x4000
 MS_SLAVE: Final = 0x80000
 MS_SHARED: Final = 0x100000
 MNT_DETACH: Final = 2
+IN_MODIFY: Final = 0x2
+PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
 PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -133,3 +139,21 @@ def prctl(option: int, argument: int | bytes) -> int:
     """
     function = _functions.get("prctl") or _load("prctl")
     return function(option, argument if isinstance(argument, bytes) else _long(argument), _long(0), _long(0), _long(0))
+
+
+def inotify_init1(flags: int) -> int:
+    """Return a new descriptor that tells what happens to files.
+
+    Raises:
+        OSError: with the kernel's errno.
+    """
+    return (_functions.get("inotify_init1") or _load("inotify_init1"))(flags)
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """Ask to be told what happens to a file.
+
+    Raises:
+        OSError: with the kernel's errno.
+    """
+    return (_functions.get("inotify_add_watch") or _load("inotify_add_watch"))(fd, _bytes(path), mask)

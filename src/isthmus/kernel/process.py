@@ -4,22 +4,21 @@ A command called NAME has a directory NAME below `directory`, mode 0700:
 
     pid      the supervisor's pid, its start time, the namespace's device and inode; gone when all has ended
     status   exit status of the command; there when it has ended
-    log      what it and its descendants wrote
+    log      what it and its descendants wrote; not there for one in the foreground
+    grace    how long a `stop` lets it end in order, in seconds
 
 Calls for one name must not overlap: the engine's lock sees to that.
 """
 
 from __future__ import annotations
 
-import _socket
-import errno
-import fcntl
 import os
-import sys
 
-from isthmus.errors import InvalidInput, IsthmusError, NotFound, NotPermitted, Refused, Unavailable
+from isthmus.errors import InvalidInput, NotPermitted, Refused, Unavailable
+from isthmus.kernel.launch import BACKGROUND, VARIABLE, Way, launch
 from isthmus.kernel.netns import check_name, open_netns
-from isthmus.kernel.processes import end, pids_in, started, wait
+from isthmus.kernel.processes import end as end_processes
+from isthmus.kernel.processes import pids_in, started, wait
 from isthmus.model.value import Value
 
 TYPE_CHECKING = False
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 else:
     import _signal  # `signal` imports `enum`
 
-__all__ = ["VARIABLE", "Ended", "Running", "log_path", "start", "state", "stop"]
+__all__ = ["BACKGROUND", "Ended", "Running", "end", "log_path", "start", "state", "stop"]
 
-VARIABLE: Final = "ISTHMUS_COMMAND"
 _LAST_WAIT_S: Final = 5.0
+_SLACK_S: Final = 0.2  # it counts for itself
 
 
 class Running(Value):
@@ -92,17 +91,18 @@ def _load(directory: str, name: str) -> _Record | None:
     return _Record(pid=fields[0], started=fields[1], device=fields[2], inode=fields[3])
 
 
-def start(directory: str, name: str, netns_path: str, argv: Sequence[str]) -> int:
+def start(directory: str, name: str, netns_path: str, argv: Sequence[str], way: Way = BACKGROUND) -> int:
     """Start a command in a namespace, as `ip netns exec` would; return its supervisor's pid.
 
-    Returns when the program runs. It gets the caller's environment with ISTHMUS_COMMAND=name, / to be
-    in, an empty stdin, the log as stdout and stderr, and a session of its own. What an ended one of
-    that name left (log, status) is replaced.
+    Returns when the program runs. It gets the caller's environment with ISTHMUS_COMMAND=name, and a
+    session of its own unless it is in the foreground. What an ended one of that name left (log, status)
+    is replaced.
 
     Raises:
         InvalidInput: no program, or a NUL in its arguments; not a network namespace.
-        NotFound: there is no such program or namespace.
-        Refused: one of that name runs, or the program cannot be executed.
+        ProgramNotFound, NotExecutable: there is no such program; it cannot be executed.
+        NotFound: there is no such namespace.
+        Refused: one of that name runs.
         Unavailable: the supervisor ended before it could start the program.
     """
     check_name(name)
@@ -114,7 +114,7 @@ def start(directory: str, name: str, netns_path: str, argv: Sequence[str]) -> in
     os.close(fd)
     folder = _make_folder(directory, name)
     try:
-        return _launch(folder, name, netns, netns_path, argv)
+        return launch(folder, name, netns, netns_path, argv, way)
     except BaseException:
         stop(directory, name, 0.0)
         raise
@@ -152,95 +152,39 @@ def _make_folder(directory: str, name: str) -> str:
     return folder
 
 
-def _launch(folder: str, name: str, netns: os.stat_result, netns_path: str, argv: Sequence[str]) -> int:
-    control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    try:
-        try:
-            _spawn(folder, name, theirs.fileno(), netns_path, argv)
-        finally:
-            theirs.close()
-        # The supervisor starts nothing before it hears that its pid is on record: a kill of ours up to here
-        # ends it, and from here on `stop` finds it.
-        pid = int(control.recv(32) or 0)
-        birth = started(pid) if pid else None
-        if birth is None:
-            raise Unavailable(f"cannot start command of {name}: its supervisor ended")
-        with open(f"{folder}/pid.new", "w") as file:
-            file.write(f"{pid} {birth} {netns.st_dev} {netns.st_ino}\n")
-        os.rename(f"{folder}/pid.new", f"{folder}/pid")
-        control.send(b"g")
-        answer = _read_all(control)
-    except ConnectionError:
-        raise Unavailable(f"cannot start command of {name}: its supervisor ended") from None
-    finally:
-        control.close()
-    if answer != b"+":
-        raise _refusal(name, argv[0], answer)
-    return pid
+def end(directory: str, name: str, timeout_s: float) -> None:
+    """End a command with all its descendants; its files tell afterwards how it ended. Missing is success.
 
-
-def _spawn(folder: str, name: str, control: int, netns_path: str, argv: Sequence[str]) -> None:
-    """Run the supervisor's program; return when it has put itself into the background."""
-    log = os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (control, log)]  # 0 to 2 may be closed here
-    os.close(log)
-    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "supervisor.py")
-    words = [sys.executable, "-I", "-S", program, os.path.abspath(folder), netns_path, "--", *argv]
-    moves = [(os.POSIX_SPAWN_DUP2, sources[0], 0), *((os.POSIX_SPAWN_DUP2, sources[1], to) for to in (1, 2))]
-    reset = [_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGCHLD]
-    try:
-        pid = os.posix_spawn(sys.executable, words, {**os.environ, VARIABLE: name}, file_actions=moves, setsigdef=reset)
-    except OSError as error:
-        raise Refused(f"cannot start command of {name}: {words[0]}: {error.strerror}") from error
-    finally:
-        for fd in sources:
-            os.close(fd)
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # the caller ignores SIGCHLD: the kernel reaps
-
-
-def _read_all(control: _socket.socket) -> bytes:
-    """Read to the end of file: the program runs then (close-on-exec), or its child has said why not."""
-    answer = b""
-    while part := control.recv(4096):
-        answer += part
-    return answer
-
-
-def _refusal(name: str, program: str, answer: bytes) -> IsthmusError:
-    number, _, rest = answer[1:].partition(b"\0")
-    if not number:
-        return Unavailable(f"cannot start command of {name}: its process ended before the program ran")
-    what = rest.rstrip(b"\0").decode(errors="replace")
-    if what:
-        return Refused(f"cannot start command of {name}: {what}")
-    code = int(number)
-    words = f"{errno.errorcode.get(code, code)} ({os.strerror(code)})"
-    message = f"cannot start command of {name}: {program}: {words}"
-    return NotFound(message) if code == errno.ENOENT else Refused(message)
-
-
-def stop(directory: str, name: str, timeout_s: float) -> None:
-    """End a command with all its descendants and remove its files; missing is success.
-
-    They have timeout_s (at most two seconds) to go after SIGTERM, then SIGKILL follows. Where the
-    supervisor was killed before, the processes of that namespace with ISTHMUS_COMMAND=name in their
-    environment are ended.
+    They have timeout_s to go after SIGTERM, then SIGKILL follows. Where the supervisor was killed before, the
+    processes of that namespace with ISTHMUS_COMMAND=name in their environment are ended.
 
     Raises:
-        Unavailable: something cannot be killed (it waits for a device); the files are kept then.
+        Unavailable: something cannot be killed (it waits for a device).
     """
     check_name(name)
     record = _load(directory, name)
-    if record:
-        left = _end_supervisor(record, timeout_s)
-        if _load(directory, name):  # it did not end in order, which would have removed its record
-            left += _end_orphans(name, record, timeout_s)
-        if left:
-            pids = ", ".join(str(pid) for pid in left)
-            raise Unavailable(f"cannot end command of {name}: pid {pids} outlives SIGKILL")
+    if record is None:
+        return
+    try:
+        with open(f"{directory}/{name}/grace", "w") as file:
+            file.write(str(timeout_s))
+    except FileNotFoundError:
+        pass  # cleared away meanwhile
+    left = _end_supervisor(record, timeout_s)
+    if _load(directory, name):  # it did not end in order, which would have removed its record
+        left += _end_orphans(name, record, timeout_s)
+    if left:
+        pids = ", ".join(str(pid) for pid in left)
+        raise Unavailable(f"cannot end command of {name}: pid {pids} outlives SIGKILL")
+
+
+def stop(directory: str, name: str, timeout_s: float) -> None:
+    """End a command, as `end` does, and remove its files; missing is success.
+
+    Raises:
+        Unavailable: something cannot be killed; the files are kept then.
+    """
+    end(directory, name, timeout_s)
     folder = f"{directory}/{name}"
     try:
         for file in os.listdir(folder):
@@ -260,7 +204,7 @@ def _end_supervisor(record: _Record, timeout_s: float) -> list[int]:
         if started(record.pid) != record.started:
             return []  # ended; the pid is another's
         # A second SIGTERM means at once. SIGCONT: somebody may have stopped it.
-        for patience_s in (timeout_s, _LAST_WAIT_S):
+        for patience_s in (timeout_s + _SLACK_S, _LAST_WAIT_S):
             _signal.pidfd_send_signal(pidfd, _signal.SIGTERM)
             _signal.pidfd_send_signal(pidfd, _signal.SIGCONT)
             if not wait([pidfd], patience_s):
@@ -280,7 +224,7 @@ def _end_orphans(name: str, record: _Record, timeout_s: float) -> list[int]:
         found = _orphans(name, record)
         if not found:
             return []
-        left = end(found, patience_s)
+        left = end_processes(found, patience_s)
     return left
 
 

@@ -1,24 +1,38 @@
-"""The supervisor of one command: a program of its own, `python -I -S supervisor.py DIRECTORY NETNS -- ARGV...`.
+"""The supervisor of one command: a program of its own, `python -I -S supervisor.py CONTROL`.
 
-process.py starts it; descriptor 0 is then its control socket, 1 and 2 the log. It stays in the host's
-namespaces, starts the command inside, and adopts whatever the command leaves behind (subreaper). The
-dialogue on the control socket:
+launch.py starts it and tells it what to do; CONTROL is the descriptor of their socket. It stays in the host's
+namespaces, starts the command inside, and adopts whatever the command leaves behind (subreaper). The dialogue:
 
+    starter     size (8 digits), marshal of (directory, netns, where, environment, then, argv)
     supervisor  its pid, newline          nothing has been started yet
     starter     "g"                       the pid is on record (end of file instead: the starter died, so do we)
     supervisor  "+", end of file          the program runs
              or "+", errno NUL what NUL   it could not be started
 
-Only `posix` and `libc` are loaded (the size of each supervisor is the interpreter's); the child loads the rest.
-SIGTERM ends all descendants, a second one at once. Files, in DIRECTORY: `status`, when the command has ended;
-`pid` is removed when no descendant is left.
+`where` and `then` are launch.py's Way. In the foreground it is a child of its starter, whose end is a SIGTERM to
+us: the command has the starter's descriptors, session and process group, and the supervisor ends with the
+command's exit status. It is small: little more than the interpreter is loaded.
+
+SIGTERM ends all descendants, a second one at once; SIGRTMIN + N passes signal N on to the command. Files, in
+the directory: `status`, when the command has ended; `pid` is removed when no descendant is left; `grace`, how many
+seconds lie between SIGTERM and SIGKILL.
 """
 
 from __future__ import annotations
 
+import marshal
+import os
 import posix
 import sys
 import time
+
+if __name__ == "__main__":
+    # -I leaves this file's directory out of the path: the package's parent takes its place.
+    sys.path.insert(0, __file__.rsplit("/", 3)[0])
+
+from isthmus.errors import IsthmusError
+from isthmus.kernel.libc import PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PR_SET_PDEATHSIG, prctl
+from isthmus.kernel.netns_exec import enter, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,64 +43,120 @@ else:
 
 __all__: list[str] = []
 
-_GRACE_S: Final = 2.0
+_GRACE_S: Final = 10.0
+_GRACE_OF_THE_REST_S: Final = 2.0  # for what a run's command leaves behind
 _ROUND_S: Final = 0.05
 _NAME: Final = b"isthmus-command"
+_SIGRTMIN: Final = 34
+_TOLD: Final = {_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGTERM}
+_HEARD: Final = {_signal.SIGTERM, _signal.SIGCHLD, *(_SIGRTMIN + number for number in _TOLD)}
 
 
-def main(directory: str, netns: str, argv: list[str]) -> NoReturn:
-    """Run the command and outlive it and its descendants."""
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGCHLD})
-    control, folder = _settle(directory)
-    if posix.fork():
-        posix._exit(0)  # so that the starter need not wait for us
-    posix.setsid()
-    from isthmus.kernel.libc import PR_SET_CHILD_SUBREAPER, PR_SET_NAME, prctl
+class _Command:
+    """The command: its pid, 0 once it has ended, and how it ended."""
 
+    def __init__(self, pid: int, folder: int) -> None:
+        self.pid = pid
+        self.folder = folder
+        self.status = 127
+
+
+def main(control: int) -> NoReturn:
+    """Wait to be told; run the command; outlive it and its descendants."""
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _TOLD | _HEARD) - _TOLD
+    posix.set_inheritable(control, False)
+    starter = posix.getppid()
+    prctl(PR_SET_PDEATHSIG, _signal.SIGTERM)
+    size = int(_read(control, 8) or 0)
+    text = _read(control, size)
+    if not size or len(text) < size:
+        posix._exit(1)
+    directory, netns, where, environment, then, argv = marshal.loads(text)
+    folder = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY)
+    if where != "foreground":
+        starter, mask = 0, set()
+        _leave_starter(control, folder)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_NAME, _NAME)
     posix.write(control, b"%d\n" % posix.getpid())
-    if posix.read(control, 1) != b"g":
+    if _read(control, 1) != b"g":
         posix._exit(1)
-    command = posix.fork()
-    if not command:
-        _run(control, netns, argv)
+    pid = posix.fork()
+    if not pid:
+        _run(control, netns, where, mask, environment, argv)
     posix.close(control)
-    _watch({command}, folder)
+    if starter:
+        _leave_terminal(pid, folder)
+    posix.chdir("/")
+    command = _Command(pid, folder)
+    _watch(command, transient=bool(then))
     try:
         posix.unlink("pid", dir_fd=folder)
     except OSError:
-        pass  # `stop` was faster
-    posix._exit(0)
+        then = ()  # `stop` was faster, and whoever stops a command clears away what it had
+    if then and posix.getppid() != starter:
+        posix.posix_spawn(then[0], then, posix.environ, setsid=True, setsigmask=())
+    posix._exit(command.status if starter else 0)
 
 
-def _settle(directory: str) -> tuple[int, int]:
-    """Let go of all that was inherited; return the control socket and the directory."""
+def _read(control: int, size: int) -> bytes:
+    """Read so many bytes, or to the end of file."""
+    text = b""
+    while len(text) < size and (part := posix.read(control, size - len(text))):
+        text += part
+    return text
+
+
+def _leave_starter(control: int, folder: int) -> None:
+    """Let go of all that was inherited, and go into the background; the starter need not wait for us."""
+    _close_all((control, folder))
+    posix.open("/dev/null", posix.O_RDWR)  # 0, since the lowest free one is taken
+    posix.open("log", posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND, 0o600, dir_fd=folder)
+    posix.dup2(1, 2)
+    for fd in (0, 1):
+        posix.set_inheritable(fd, True)
+    for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):
+        _signal.signal(number, _signal.SIG_DFL)
+    if posix.fork():
+        posix._exit(0)
+    posix.setsid()
+
+
+def _close_all(kept: tuple[int, ...]) -> None:
+    """Let go of all that was inherited but some."""
     for fd in posix.listdir("/proc/self/fd"):
-        if int(fd) > 2:
+        if int(fd) not in kept:
             try:
                 posix.close(int(fd))
             except OSError:
                 pass  # the descriptor that listed them
-    control = posix.dup(0)
+
+
+def _leave_terminal(command: int, folder: int) -> None:
+    """Leave the caller's session and descriptors to the command; what was typed before it was there is its own, too."""
+    for number in _signal.sigpending() & _TOLD:
+        posix.kill(command, number)
+    posix.setsid()
     null = posix.open("/dev/null", posix.O_RDWR)
-    posix.dup2(null, 0)
-    posix.close(null)
-    folder = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY)
-    posix.chdir("/")
-    return control, folder
+    for fd in (0, 1, 2):
+        posix.dup2(null, fd)
+    _close_all((0, 1, 2, folder))
 
 
-def _run(control: int, netns: str, argv: list[str]) -> NoReturn:
-    """Be the command: a session of its own (it may signal its whole group), the namespace, the program."""
+def _run(
+    control: int, netns: str, where: str, mask: set[int], environment: tuple[str, ...], argv: tuple[str, ...]
+) -> NoReturn:
+    """Be the command: its session (a background one may signal its whole group), the namespace, the program."""
     what = ""
     try:
-        posix.setsid()
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        from isthmus.errors import IsthmusError
-        from isthmus.kernel.netns_exec import enter, replace
-
+        if where != "foreground":
+            posix.setsid()
+        if where == "background":
+            posix.chdir("/")
+        if _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN:
+            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+        os.environ.update(one.partition("=")[::2] for one in environment)
         try:
             enter(netns)
             posix.write(control, b"+")
@@ -101,15 +171,21 @@ def _run(control: int, netns: str, argv: list[str]) -> NoReturn:
         posix._exit(127)
 
 
-def _watch(command: set[int], folder: int) -> None:
-    """Reap until no descendant is left; end them when told to."""
-    while _reap(command, folder):
-        if _signal.sigwait({_signal.SIGCHLD, _signal.SIGTERM}) == _signal.SIGTERM:
-            _end(command, folder)
+def _watch(command: _Command, *, transient: bool) -> None:
+    """Reap until no descendant is left; end them when told to, and when they outlive the command of a run."""
+    while _reap(command):
+        if transient and not command.pid:
+            _end(command, _GRACE_OF_THE_REST_S)
+            return
+        number = _signal.sigwait(_HEARD)
+        if number == _signal.SIGTERM:
+            _end(command, _grace(command.folder))
+        elif number != _signal.SIGCHLD and command.pid:
+            posix.kill(command.pid, number - _SIGRTMIN)
 
 
-def _reap(command: set[int], folder: int) -> bool:
-    """Collect all that ended; return whether a child is left. `command` loses the command when it ended."""
+def _reap(command: _Command) -> bool:
+    """Collect all that ended; return whether a child is left."""
     while True:
         try:
             pid, status = posix.waitpid(-1, posix.WNOHANG)
@@ -117,30 +193,43 @@ def _reap(command: set[int], folder: int) -> bool:
             return False
         if pid == 0:
             return True
-        if pid in command:
-            command.discard(pid)
-            _write_status(folder, posix.waitstatus_to_exitcode(status))
+        if pid == command.pid:
+            code = posix.waitstatus_to_exitcode(status)
+            command.pid, command.status = 0, code if code >= 0 else 128 - code
+            _write_status(command)
 
 
-def _write_status(folder: int, code: int) -> None:
+def _write_status(command: _Command) -> None:
+    folder = command.folder
     try:
         fd = posix.open("status.new", posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC, 0o600, dir_fd=folder)
-        posix.write(fd, b"%d\n" % (code if code >= 0 else 128 - code))
+        posix.write(fd, b"%d\n" % command.status)
         posix.close(fd)
         posix.rename("status.new", "status", src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         pass  # the directory is gone: nobody wants to know
 
 
-def _end(command: set[int], folder: int) -> None:
+def _grace(folder: int) -> float:
+    try:
+        fd = posix.open("grace", posix.O_RDONLY, dir_fd=folder)
+        text = posix.read(fd, 32)
+        posix.close(fd)
+        return float(text)
+    except (OSError, ValueError):
+        return _GRACE_S
+
+
+def _end(command: _Command, grace_s: float) -> None:
     """End all descendants: SIGTERM, grace, then SIGKILL until none is left."""
     _send(_signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE_S
-    while _reap(command, folder) and (left := deadline - time.monotonic()) > 0:
+    _send(_signal.SIGCONT)  # what is stopped would not hear it
+    deadline = time.monotonic() + grace_s
+    while _reap(command) and (left := deadline - time.monotonic()) > 0:
         news = _signal.sigtimedwait({_signal.SIGCHLD, _signal.SIGTERM}, left)
         if news is not None and news.si_signo == _signal.SIGTERM:
             break
-    while _reap(command, folder):
+    while _reap(command):
         _send(_signal.SIGKILL)  # again each round: they may have forked since
         _signal.sigtimedwait({_signal.SIGCHLD}, _ROUND_S)
 
@@ -176,6 +265,4 @@ def _descendants() -> list[int]:
 
 
 if __name__ == "__main__":
-    # -I leaves this file's directory out of the path: the package's parent takes its place.
-    sys.path.insert(0, __file__.rsplit("/", 3)[0])
-    main(sys.argv[1], sys.argv[2], sys.argv[4:])
+    main(int(sys.argv[1]))

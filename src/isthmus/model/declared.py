@@ -21,6 +21,7 @@ __all__ = [
     "NamespaceWish",
     "NetworkWish",
     "PublishWish",
+    "RunWish",
 ]
 
 
@@ -106,3 +107,21 @@ class Declaration(Value):
     namespaces: tuple[NamespaceWish, ...] = ()
     links: tuple[LinkWish, ...] = ()
     source: str = ""
+
+
+class RunWish(Value):
+    """A command to be run in a namespace that is made for it and goes when it ends.
+
+    `name` None: drawn. `ips` belong to the networks whose subnets they are in. Ports or addresses without a
+    network mean the network `default`, which is made when it is missing and goes with the last run on it.
+    `environment` (KEY=VALUE) is added to the caller's. `foreground`: it has the caller's terminal and descriptors;
+    else it is left running.
+    """
+
+    argv: tuple[str, ...]
+    name: str | None = None
+    networks: tuple[str, ...] = ()
+    ips: tuple[Address, ...] = ()
+    publishes: tuple[PublishWish, ...] = ()
+    environment: tuple[str, ...] = ()
+    foreground: bool = True

@@ -60,7 +60,8 @@ class Network(Value):
     a port of the bridge, with uplink `nic` alone: the members are on its LAN, and the host's addresses on the bridge.
     `mtu` is in bytes, chosen when the network was made. `snat` holds at most one address a family;
     a family without one is masqueraded. `allow` names networks that this one may talk with; a pair is
-    open when either side allows it. `sequence` is the order of making.
+    open when either side allows it. `sequence` is the order of making. `transient`: made for a run, it goes
+    with its last one.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Network(Value):
     mtu: int = 1500
     sequence: int = 0
     owner: str = ""
+    transient: bool = False
 
     @property
     def has_exit(self) -> bool:
@@ -198,11 +200,12 @@ class DirectLink(Value):
 
 
 class Command(Value):
-    """A supervised process of a namespace: one a namespace. `pid` is the supervisor's, 0 while not started."""
+    """A supervised process of a namespace: one a namespace. `transient`: a run; its namespace goes when it ends."""
 
     namespace: str
     argv: tuple[str, ...]
     owner: str = ""
+    transient: bool = False
 
     @property
     def id(self) -> str:

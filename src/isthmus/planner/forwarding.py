@@ -41,8 +41,8 @@ class Facts(Value):
     by a router advertisement; `force_forwarding`: the kernel has it; `forwarding6`: the present value of each
     link (and `default`), read where it has not; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
-    reboot ends; `resolver`: the resolv.conf for namespaces; `nics`: the interfaces of networks with uplink `nic`, those
-    of them that are there.
+    reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
+    the interfaces of networks with uplink `nic`, those of them that are there.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Facts(Value):
     mtu: int = 1500
     strangers: tuple[str, ...] = ()
     run_directory: str = "/run/isthmus"
-    resolver: str = ""
+    resolver: str | None = ""
     nics: dict[str, NicFacts] = {}  # noqa: RUF012  never changed in place
 
 

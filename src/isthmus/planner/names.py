@@ -22,17 +22,20 @@ ETC_NETNS: Final = "/etc/netns"
 
 
 def name_objects(
-    record: Record, namespaces: frozenset[str] | None, run_directory: str, resolver: str
+    record: Record, namespaces: frozenset[str] | None, run_directory: str, resolver: str | None
 ) -> Iterator[HostObject]:
-    """Yield the files of the namespaces that we made, and the lines of all that have a name."""
+    """Yield the files of the namespaces that we made, and the lines of all that have a name.
+
+    `resolver` is their resolv.conf; None: files of namespaces cannot be written on this host.
+    """
     made = [row for row in record.namespaces.values() if row.made]
-    if made or record.made_elsewhere:
+    if resolver is not None and (made or record.made_elsewhere):
         yield Directory(path=ETC_NETNS)
     inside = record.namespaces.keys() if namespaces is None else record.namespaces.keys() & namespaces
     for row in record.namespaces.values():
         if row.id not in inside:
             continue
-        if row.made:
+        if row.made and resolver is not None:
             yield Directory(path=f"{ETC_NETNS}/{row.id}")
             yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=resolver)
             yield _hosts(record, row, run_directory)

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Edit"]
+__all__ = ["Edit", "namespace_edit", "with_cookies"]
 
 
 class Edit(Value):
@@ -73,3 +73,19 @@ class Edit(Value):
             return cls(puts=tuple(decode_row(kind, row) for kind, row in puts), drops=tuple(drops))
         except (ValueError, TypeError, EOFError, KeyError) as cause:
             raise StoreError(f"state file: journal: an entry makes no sense: {cause}") from cause
+
+
+def namespace_edit(record: Record, *namespaces: str) -> Edit:
+    """Return the edit that drops namespaces with all that hangs on them."""
+    gone = frozenset(namespaces)
+    drops = [("attachments", row.id) for row in record.attachments.values() if row.namespace in gone]
+    drops += [("publishes", row.id) for row in record.publishes.values() if row.namespace in gone]
+    drops += [("links", row.id) for row in record.links.values() if gone & {row.a.namespace, row.b.namespace}]
+    drops += [("commands", name) for name in namespaces if name in record.commands]
+    return Edit(drops=(*drops, *(("namespaces", name) for name in namespaces)))
+
+
+def with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
+    """Return the edit that puts down the cookies of namespaces that were just made."""
+    rows = record.namespaces
+    return Edit(puts=tuple(rows[name].replace(cookie=cookie) for name, cookie in cookies.items() if name in rows))

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["APPLICATION_ID", "ENCODE", "KEYS", "SCHEMA", "UPSERT", "VERSION", "decode_row", "kind_of"]
 
 APPLICATION_ID: Final = 0x69737468  # "isth"
-VERSION: Final = 1
+VERSION: Final = 2
 
 SCHEMA: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE networks (
     name TEXT PRIMARY KEY, bridge TEXT UNIQUE, mac TEXT, subnets TEXT, uplink TEXT, adopted INT, snat TEXT,
-    isolate_ports INT, allow TEXT, mtu INT, sequence INT, owner TEXT) WITHOUT ROWID;
+    isolate_ports INT, allow TEXT, mtu INT, sequence INT, owner TEXT, transient INT) WITHOUT ROWID;
 CREATE TABLE namespaces (id TEXT PRIMARY KEY, path TEXT, cookie INT, made INT, owner TEXT) WITHOUT ROWID;
 CREATE INDEX namespaces_by_cookie ON namespaces (cookie);
 CREATE TABLE attachments (
@@ -53,7 +53,8 @@ CREATE INDEX publishes_of_ranges ON publishes (protocol, host_port) WHERE count 
 CREATE TABLE links (
     id TEXT PRIMARY KEY, a_namespace TEXT, a_ifname TEXT, a_mac TEXT, a_addresses TEXT,
     b_namespace TEXT, b_ifname TEXT, b_mac TEXT, b_addresses TEXT, mtu INT, owner TEXT) WITHOUT ROWID;
-CREATE TABLE commands (namespace TEXT PRIMARY KEY, argv TEXT, owner TEXT) WITHOUT ROWID;
+CREATE TABLE commands (namespace TEXT PRIMARY KEY, argv TEXT, owner TEXT, transient INT) WITHOUT ROWID;
+CREATE INDEX commands_of_runs ON commands (namespace) WHERE transient;
 CREATE TABLE borrowed (name TEXT PRIMARY KEY, before TEXT, gave TEXT) WITHOUT ROWID;
 CREATE TABLE leases (
     network TEXT, address BLOB, attachment TEXT, rests_until REAL, PRIMARY KEY (network, address)) WITHOUT ROWID;
@@ -66,12 +67,12 @@ PRAGMA user_version = {VERSION};
 """
 
 COLUMNS: Final = {
-    "networks": "name bridge mac subnets uplink adopted snat isolate_ports allow mtu sequence owner",
+    "networks": "name bridge mac subnets uplink adopted snat isolate_ports allow mtu sequence owner transient",
     "namespaces": "id path cookie made owner",
     "attachments": "id network namespace ifname host_ifname mac addresses priority sequence owner",
     "publishes": "id namespace host host_port port protocol count network owner",
     "links": "id a_namespace a_ifname a_mac a_addresses b_namespace b_ifname b_mac b_addresses mtu owner",
-    "commands": "namespace argv owner",
+    "commands": "namespace argv owner transient",
     "borrowed": "name before gave",
 }
 KEYS: Final = {
@@ -131,6 +132,7 @@ def _network(row: Network) -> SqlRow:
         row.mtu,
         row.sequence,
         row.owner,
+        int(row.transient),
     )
 
 
@@ -150,6 +152,7 @@ def _load_network(row: SqlRow) -> Network:
         mtu=row[9],
         sequence=row[10],
         owner=row[11],
+        transient=bool(row[12]),
     )
 
 
@@ -235,7 +238,7 @@ ENCODE: Final[dict[type, Callable[[Any], SqlRow]]] = {
     Attachment: _attachment,
     Publish: _publish,
     DirectLink: lambda row: (row.id, *_end(row.a), *_end(row.b), row.mtu, row.owner),
-    Command: lambda row: (row.namespace, "\0".join(row.argv), row.owner),
+    Command: lambda row: (row.namespace, "\0".join(row.argv), row.owner, int(row.transient)),
     Borrowed: lambda row: (row.name, row.before, row.gave),
 }
 _DECODERS: Final[dict[str, Callable[[SqlRow], Row]]] = {
@@ -244,7 +247,9 @@ _DECODERS: Final[dict[str, Callable[[SqlRow], Row]]] = {
     "attachments": _load_attachment,
     "publishes": _load_publish,
     "links": _load_link,
-    "commands": lambda row: Command(namespace=row[0], argv=tuple(row[1].split("\0")), owner=row[2]),
+    "commands": lambda row: Command(
+        namespace=row[0], argv=tuple(row[1].split("\0")), owner=row[2], transient=bool(row[3])
+    ),
     "borrowed": lambda row: Borrowed(name=row[0], before=row[1], gave=row[2]),
 }
 

@@ -213,8 +213,12 @@ class Database:
         return found
 
     def all_meta(self) -> dict[str, Any]:
-        """Return all stored facts about the host; `journal` is there when an entry is not settled."""
-        return dict(self.all("SELECT key, value FROM meta UNION ALL SELECT 'journal', max(id) FROM journal"))
+        """Return all stored facts about the host; also `journal`: an entry is not settled; `runs`: there are some."""
+        query = (
+            "SELECT key, value FROM meta UNION ALL SELECT 'journal', max(id) FROM journal"
+            " UNION ALL SELECT 'runs', EXISTS (SELECT 1 FROM commands WHERE transient)"
+        )
+        return dict(self.all(query))
 
     def meta(self, key: str) -> Any:
         """Return a stored fact about the host, or None."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from isthmus.doors.cli.session import Session
     from isthmus.model.network import Publish
 
-__all__ = ["VERBS", "attachment_wish", "link_wish"]
+__all__ = ["VERBS", "attachment_wish", "link_wish", "publish_wish"]
 
 
 def attachment_wish(given: Given) -> AttachmentWish:
@@ -43,7 +43,8 @@ def attachment_wish(given: Given) -> AttachmentWish:
     )
 
 
-def _publish_wish(text: str, field: str, given: Given) -> PublishWish:
+def publish_wish(text: str, field: str, given: Given) -> PublishWish:
+    """Return what a SPEC and the options beside it wish for."""
     wish = words.publish(text, field)
     return wish.replace(allow_nonlocal=True) if given.has("allow-nonlocal") else wish
 
@@ -54,7 +55,7 @@ def _published(rows: tuple[Publish, ...]) -> list[str]:
 
 def _attach(session: Session, given: Given) -> int:
     wish = attachment_wish(given)
-    publishes = [_publish_wish(one, "--publish", given) for one in given.texts("publish")]
+    publishes = [publish_wish(one, "--publish", given) for one in given.texts("publish")]
     target = words.target(given.word("TARGET"), "TARGET")
     made = session.change(lambda host: engine_attach(host, wish, target, publishes))
     row = made.attachment
@@ -121,7 +122,7 @@ def _connect(session: Session, given: Given) -> int:
 
 
 def _publish(session: Session, given: Given) -> int:
-    wish = _publish_wish(given.word("SPEC"), "SPEC", given)
+    wish = publish_wish(given.word("SPEC"), "SPEC", given)
     network = given.text("network")
     if network is not None:
         wish = wish.replace(network=words.network_name(network, "--network"))

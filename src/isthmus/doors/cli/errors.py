@@ -9,8 +9,10 @@ from isthmus.errors import (
     InvalidInput,
     IsthmusError,
     KernelError,
+    NotExecutable,
     NotFound,
     NotPermitted,
+    ProgramNotFound,
     Refused,
     Unsupported,
 )
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["INTERRUPTED", "PIPE_BROKEN", "STATUS", "Several", "Usage", "say", "status_of"]
+__all__ = ["INTERRUPTED", "PIPE_BROKEN", "STATUS", "Several", "Usage", "run_status_of", "say", "status_of"]
 
 INTERRUPTED: Final = 130
 PIPE_BROKEN: Final = 141
 _OTHER: Final = 1
+_NO_EXEC: Final = 126
+_NO_PROGRAM: Final = 127
 _NOT_PERMITTED: Final = 5
 _RIGHTS: Final = "run it as root, or in namespaces of your own: unshare -Urnm"
 
@@ -62,6 +66,11 @@ def status_of(error: BaseException) -> int:
         if isinstance(error, kind):
             return status
     return _NOT_PERMITTED if _is_permission(error) else _OTHER
+
+
+def run_status_of(error: BaseException) -> int:
+    """Return the exit status of an error of `run`, of which all others are its command's."""
+    return _NO_PROGRAM if isinstance(error, ProgramNotFound) else _NO_EXEC if isinstance(error, NotExecutable) else 125
 
 
 def _is_permission(error: BaseException | None) -> bool:

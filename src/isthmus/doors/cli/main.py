@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from isthmus.doors.cli.errors import INTERRUPTED, PIPE_BROKEN, Usage, say, status_of
+from isthmus.doors.cli.errors import INTERRUPTED, PIPE_BROKEN, Usage, run_status_of, say, status_of
 from isthmus.doors.cli.parse import Given, choose, parse
 from isthmus.doors.cli.session import Session, end
 
@@ -47,6 +47,8 @@ def _guarded(session: Session, argv: Sequence[str]) -> int:
         if os.environ.get("ISTHMUS_TRACEBACK"):
             raise
         say(error)
+        if argv[:1] == ["run"]:
+            return run_status_of(error)
         # `plan` tells changes by 2 and any error by 1.
         is_plan = argv[:1] == ["plan"] or (argv[:1] == ["up"] and "--plan" in argv)
         return 1 if is_plan and not isinstance(error, Usage) else status_of(error)
@@ -65,6 +67,8 @@ def _run(session: Session, argv: Sequence[str]) -> int:
         sys.stdout.write(f"{chosen}\n")
         return 0
     verb, words = chosen
+    if verb.words == ("run",):
+        session.prepare()
     try:
         given = parse(verb, words)
     except SystemExit:  # --help
@@ -91,6 +95,10 @@ def _load(words: tuple[str, ...]) -> Run:
             from isthmus.doors.cli import namespaces
 
             return namespaces.execute
+        case ("run" | "logs" | "stop" as name,):
+            from isthmus.doors.cli import running
+
+            return running.VERBS[name]
         case ("ls",):
             from isthmus.doors.cli import overview
 

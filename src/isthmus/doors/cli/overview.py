@@ -60,5 +60,5 @@ def _commands(rows: list[Json]) -> list[str]:
     shown = []
     for row in rows:
         state = str(row["state"]) if row["exit_status"] is None else f"{row['state']} ({row['exit_status']})"
-        shown.append((str(row["namespace"]), state, " ".join(row["argv"]), str(row["log"])))
+        shown.append((str(row["namespace"]), state, " ".join(row["argv"]), row["log"] or ""))
     return table(("NAMESPACE", "STATE", "COMMAND", "LOG"), shown)

@@ -79,7 +79,8 @@ def _overview(verbs: Sequence[Verb]) -> str:
         "isthmus COMMAND --help says more of each.",
         "",
         "Exit status: 0 done; 64 usage or bad input; 3 refused; 4 not found; 5 no permission; 6 the kernel",
-        "lacks it; 1 any other error. plan: 0 nothing to change, 2 changes, 1 error. exec: that of its command.",
+        "lacks it; 1 any other error. plan: 0 nothing to change, 2 changes, 1 error. exec: that of its command;",
+        "run: that too, and 125 where isthmus failed.",
     ]
     return "\n".join(lines)
 
@@ -104,7 +105,7 @@ def parse(verb: Verb, words: Sequence[str]) -> Given:
         description=f"{verb.help[0].upper()}{verb.help[1:]}.",
         epilog=verb.more or None,
         allow_abbrev=False,
-        usage=f"isthmus {verb.name} [OPTION...] TARGET -- CMD..." if verb.command else None,
+        usage=_usage(verb) if verb.command else None,
     )
     for argument in verb.arguments:
         parser.add_argument(argument.name, nargs="?" if argument.optional else None, help=argument.help)
@@ -127,14 +128,23 @@ def parse(verb: Verb, words: Sequence[str]) -> Given:
     return Given(vars(given), tuple(command))
 
 
+def _usage(verb: Verb) -> str:
+    return " ".join((f"isthmus {verb.name} [OPTION...]", *(one.name for one in verb.arguments), "-- CMD..."))
+
+
 def _split_command(verb: Verb, words: list[str]) -> tuple[list[str], list[str]]:
-    """Cut off the command line that a verb is to run: after `--`, or after the first argument."""
+    """Cut off the command line that a verb is to run: after `--`, or after options and arguments."""
     if not verb.command:
         return words, []
-    for place, word in enumerate(words):
-        if word == "--":
+    valued = {flag for option in verb.options if option.metavar for flag in option.flags}
+    place, arguments = 0, len(verb.arguments)
+    while place < len(words) and (words[place].startswith("-") or arguments):
+        if words[place] == "--":
             return words[:place], words[place + 1 :]
-        if not word.startswith("-"):
-            rest = words[place + 1 :]
-            return words[: place + 1], rest[1:] if rest[:1] == ["--"] else rest
-    return words, []
+        if not words[place].startswith("-"):
+            arguments -= 1
+        elif words[place] in valued:
+            place += 1
+        place += 1
+    rest = words[place:]
+    return words[:place], rest[1:] if rest[:1] == ["--"] else rest

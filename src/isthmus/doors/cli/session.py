@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final, TypeVar
 
+    from isthmus.engine.running import Supervisor
+
     T = TypeVar("T")
 
 __all__ = ["Session"]
@@ -29,6 +31,13 @@ class Session:
     def __init__(self) -> None:
         self._host: Host | None = None
         self._waits = False
+        self.supervisor: Supervisor | None = None
+
+    def prepare(self) -> None:
+        """Start a supervisor, so that its interpreter starts while ours reads the rest of the command line."""
+        from isthmus.engine import prepare
+
+        self.supervisor = prepare()
 
     def change(self, verb: Callable[[Host], T], *, waits: bool = False) -> T:
         """Run a changing verb; `waits`: the host shall be as before it all when the process ends.

@@ -142,6 +142,22 @@ _ATTACH: Final = (
     Option(flags=("--no-default-route",), key="attachment.no-default-route", help="never take the default route"),
     _NONLOCAL,
 )
+_RUN: Final = (
+    Option(flags=("--network",), metavar="N", many=True, help="a network that it is on; the first has the way out"),
+    Option(
+        flags=("--ip",),
+        metavar="IP",
+        many=True,
+        key="attachment.ip",
+        help="its address, once a network and family (default: the next free one)",
+    ),
+    Option(flags=("-p", "--publish"), metavar="SPEC", many=True, key="namespace.publish", help=_SPEC),
+    _NONLOCAL,
+    Option(flags=("--name",), metavar="NAME", help="the namespace's name (default: drawn)"),
+    Option(flags=("-e", "--env"), metavar="K[=V]", many=True, help="a variable; without a value: the caller's"),
+    Option(flags=("--env-file",), metavar="FILE", many=True, help="a file of such lines, # before comments"),
+    Option(flags=("-d", "--detach"), help="leave it running; isthmus logs shows what it prints"),
+)
 _CONNECT: Final = (
     Option(flags=("--ip-a",), metavar="CIDR", many=True, key="end.ip", help="an address of the first end"),
     Option(flags=("--ip-b",), metavar="CIDR", many=True, key="end.ip", help="an address of the second end"),
@@ -242,6 +258,31 @@ VERBS: Final = (
         options=(_force("end the processes inside"), *_CHANGING),
     ),
     Verb(words=("exec",), help="run a command in a namespace", arguments=(_TARGET,), command=True),
+    Verb(
+        words=("run",),
+        help="run a command in a namespace that goes when it ends",
+        options=(*_RUN, *_CHANGING),
+        command=True,
+        more="Without --network it has a loopback link alone; ports or addresses without one mean the network default,"
+        " which is made when it is missing and goes with the last run on it. Exit status: the command's own, 128+N"
+        " when signal N ended it; 125 isthmus failed, 126 the command cannot be executed, 127 it is not found.",
+    ),
+    Verb(
+        words=("logs",),
+        help="show what a command printed",
+        arguments=(_TARGET,),
+        options=(Option(flags=("-f", "--follow"), help="go on until it has ended"),),
+    ),
+    Verb(
+        words=("stop",),
+        help="end a command with all its descendants",
+        arguments=(_TARGET,),
+        options=(
+            Option(flags=("-t", "--time"), metavar="SECONDS", help="between SIGTERM and SIGKILL (default: 10)"),
+            *_CHANGING,
+        ),
+        more="A run goes with its command; a declared command stays on record as ended.",
+    ),
     Verb(
         words=("attach",),
         help="attach a namespace to a network",
