@@ -15,7 +15,7 @@ from isthmus.doors.cli.declarations import declared_name
 from isthmus.doors.cli.errors import STATUS, Several, Usage, status_of
 from isthmus.doors.cli.networks import network_wish
 from isthmus.doors.cli.output import table
-from isthmus.doors.cli.parse import Given, choose, parse
+from isthmus.doors.cli.parse import Given, choose, parse, read_by_argparse, read_plainly
 from isthmus.doors.cli.steps import lines, step_json, summary
 from isthmus.doors.cli.table import VERBS, Argument, Option, Verb
 from isthmus.model.address import Address, Mac, Prefix
@@ -104,6 +104,38 @@ def test_a_command_line_that_says_nothing_is_usage(argv: str) -> None:
 )
 def test_exec_leaves_the_command_line_alone(argv: tuple[str, ...], command: tuple[str, ...]) -> None:
     assert given(*argv).command == command
+
+
+LINES = """
+up --plan f.yaml | up f.yaml --restart | plan --format json | plan --format=json f | down --all | ls | ls --format table
+attach a b -p 80:80 --publish=81:81 --ip 10.0.0.1 --no-default-route -v | attach --mac=x a b | attach a b -p80:80
+network create a --subnet 10.0.0.0/24 --subnets fd00::/64 --mtu 1 --mtu 2 | stop a -t 5 | logs a -f | logs -f a
+run --network a --name=b -d | run -e A=b --env C=d= | run --env-file f -p 80:80 | connect a b --name-a x | exec a
+attach a | attach a b c | attach --fly a b | attach a b --ip | attach a b --ip -p | ls --format xml | ls --format=
+stop a --time -5 | stop a --time=-5 | attach a b --default-route=1 | attach -h | attach -- a b | logs -fv a | logs a -
+network create a --sub 10.0.0.0/24 | detach - -
+"""
+
+
+@pytest.mark.parametrize("line", [line.strip() for line in LINES.replace("\n", "|").split("|") if line.strip()])
+def test_the_table_and_argparse_read_the_same(line: str) -> None:
+    chosen = choose(line.split())
+    assert not isinstance(chosen, str)
+    plain = read_plainly(*chosen)
+    if plain is not None:
+        assert plain == read_by_argparse(*chosen)
+    elif not any(rare in line for rare in ("-p80:80", "-fv", "-- a", "-5", "- -")):
+        with pytest.raises((Usage, SystemExit)):
+            read_by_argparse(*chosen)
+
+
+def test_the_usual_command_line_does_not_load_argparse() -> None:
+    program = (
+        "import sys; from isthmus.doors.cli.parse import choose, parse; parse(*choose(sys.argv[1:]));"
+        " sys.exit('argparse' in sys.modules)"
+    )
+    argv = (sys.executable, "-c", program, "attach", "br0", "net0", "-p", "8080:80", "--ip=10.0.0.1")
+    assert subprocess.run(argv, check=False).returncode == 0
 
 
 # Options and keys of the file

@@ -1,4 +1,8 @@
-"""From words to a verb and what was given to it; argparse is built for that one verb alone."""
+"""From words to a verb and what was given to it.
+
+What is said in the usual way is read by the table alone. Help, errors and rarer spellings are argparse's, which
+takes as long to load as the rest of a call does to start; a test holds both to one meaning.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["Given", "choose", "parse"]
+__all__ = ["Given", "choose", "parse", "read_by_argparse", "read_plainly"]
 
 
 class Given:
@@ -92,6 +96,47 @@ def parse(verb: Verb, words: Sequence[str]) -> Given:
         Usage: unknown options, arguments missing or too many.
         SystemExit: help was asked for, and is printed.
     """
+    head, command = _split_command(verb, list(words))
+    values = read_plainly(verb, head)
+    if values is None or (verb.command and not command):
+        values = read_by_argparse(verb, head, runs=bool(command))
+    return Given(values, tuple(command))
+
+
+def read_plainly(verb: Verb, words: Sequence[str]) -> dict[str, object] | None:
+    """Read arguments and options by the table; None: not said in the usual way, or wrong."""
+    options = {flag: option for option in verb.options for flag in option.flags}
+    values: dict[str, object] = {option.name: None if option.metavar else False for option in verb.options}
+    arguments: list[str | None] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            arguments.append(word)
+            continue
+        flag, sign, value = word.partition("=")
+        option = options.get(flag)
+        if option is None or (sign and not (option.metavar and flag.startswith("--"))):
+            return None
+        if not option.metavar:
+            values[option.name] = True
+            continue
+        value = value if sign else next(rest, "-")
+        if (value.startswith("-") and not sign) or (option.choices and value not in option.choices):
+            return None
+        before = values[option.name]
+        values[option.name] = [*(before if isinstance(before, list) else ()), value] if option.many else value
+    if not sum(not one.optional for one in verb.arguments) <= len(arguments) <= len(verb.arguments):
+        return None
+    arguments += [None] * (len(verb.arguments) - len(arguments))
+    return {**values, **dict(zip((one.name for one in verb.arguments), arguments, strict=True))}
+
+
+def read_by_argparse(verb: Verb, words: Sequence[str], *, runs: bool = True) -> dict[str, object]:
+    """Read arguments and options by argparse; `runs`: there is a command line besides, for a verb that wants one.
+
+    Raises:
+        Usage, SystemExit: as `parse` does.
+    """
     import argparse
 
     class Parser(argparse.ArgumentParser):
@@ -121,11 +166,10 @@ def parse(verb: Verb, words: Sequence[str]) -> Given:
             choices=option.choices or None,
             help=option.help,
         )
-    head, command = _split_command(verb, list(words))
-    given = parser.parse_args(head)
-    if verb.command and not command:
+    given = parser.parse_args(list(words))
+    if verb.command and not runs:
         parser.error("no command to run")
-    return Given(vars(given), tuple(command))
+    return vars(given)
 
 
 def _usage(verb: Verb) -> str:
