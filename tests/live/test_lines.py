@@ -406,6 +406,21 @@ def test_an_mtu_of_choice_is_on_bridge_and_both_ends_and_pinned(lab: Lab, mtu: i
     assert lab.host.ip_json("link", "show", "n")[0]["mtu"] == mtu
 
 
+def test_a_bridge_that_gets_its_first_port_again_forwards_at_once(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "br0", "--subnet", "10.7.0.0/24")
+    lab.host.isthmus("ns", "create", "a")
+    rounds = """
+wish = AttachmentWish(network="br0", ips=(Address.parse("10.7.0.9"),))
+out = []
+for _ in range(30):
+    do(attach, wish, "a")
+    out.append(os.system("ping -n -q -c1 -W0.5 10.7.0.9 >/dev/null"))
+    do(detach, "br0", "a")
+    reap(HOST.directory)
+"""
+    assert drive(lab.host, rounds) == [0] * 30
+
+
 def test_the_mac_of_a_bridge_does_not_follow_its_ports(lab: Lab) -> None:
     drive(lab.host, 'do(create_network, network("n", "10.1.0.0/24"))')
     mac = lab.host.ip_json("link", "show", "n")[0]["address"]

@@ -46,6 +46,7 @@ class LinkHands:
         self._inner: dict[str, list[tuple[Request, bool]]] = {}
         self._indexes: dict[tuple[str, str], int] = {}
         self._announcements: dict[str, list[LinkAddress]] = {}
+        self._carriers: dict[str, str] = {}  # bridges, and the first port that each was given; empty: it is seen
         self._ports: dict[tuple[str, str], tuple[str, Mac]] = {}
         self._doomed: list[str] = []
         self.dooms = False
@@ -135,6 +136,7 @@ class LinkHands:
             self._indexes[item.peer_netns, item.peer_name] = rtnl_link.decode(answers[0].payloads[0]).peer
             if item.master:
                 self._ports[item.peer_netns, item.peer_name] = item.master, item.peer_mac
+                self._carriers.setdefault(item.master, item.name)
         else:
             self._queue(item.netns, *_far_end(item, item.name, item.alias))
         self._queue(item.peer_netns, *_far_end(item, item.peer_name, None if item.netns == HOST else item.alias))
@@ -255,8 +257,24 @@ class LinkHands:
             for answer, (_, missing_ok) in zip(answers, pairs, strict=True):
                 if answer.errno and not (missing_ok and answer.errno in _MISSING):
                     raise _explained(answer.error(), netns)
-            for item in self._announcements.pop(netns, ()):
+            items = self._announcements.pop(netns, ())
+            if items and any(self._carriers.values()):
+                self._see_carriers()
+            for item in items:
                 self._announce(item)
+
+    def _see_carriers(self) -> None:
+        """Have the kernel see that bridges with a new port have a carrier, which else may take it a second.
+
+        Until then it drops what the host sends by them. It looks when a link is read: the port, then its bridge
+        (rtnl_getlink, linkwatch_sync_dev).
+        """
+        requests = []
+        for bridge, port in self._carriers.items():
+            if port:
+                requests += [rtnl_link.by_name(port), rtnl_link.by_index(self._bridge_index(bridge))]
+                self._carriers[bridge] = ""
+        self._access.route(HOST).ask(requests)
 
     def _announce(self, item: LinkAddress) -> None:
         """Tell the bridge that an address is new there; a direct link has nobody to tell."""
