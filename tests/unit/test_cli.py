@@ -100,9 +100,13 @@ def test_a_command_line_that_says_nothing_is_usage(argv: str) -> None:
         (("exec", "a", "ls", "-l"), ("ls", "-l")),
         (("exec", "a", "ls", "--", "-l"), ("ls", "--", "-l")),
         (("exec", "a", "--", "--help"), ("--help",)),
+        (("run", "--", "ls", "-l"), ("ls", "-l")),
+        (("run", "ls", "-l"), ("ls", "-l")),
+        (("run", "-p", "80:80", "--name=x", "-d", "ls", "--", "-d"), ("ls", "--", "-d")),
+        (("run", "--network", "a", "--", "--help"), ("--help",)),
     ],
 )
-def test_exec_leaves_the_command_line_alone(argv: tuple[str, ...], command: tuple[str, ...]) -> None:
+def test_a_command_line_is_left_alone(argv: tuple[str, ...], command: tuple[str, ...]) -> None:
     assert given(*argv).command == command
 
 
