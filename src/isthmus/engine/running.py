@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from isthmus.model.network import Record
 
-__all__ = ["DEFAULT_NETWORK", "Ran", "Supervisor", "attend", "clear", "clear_run", "logs", "run", "stop"]
+__all__ = ["DEFAULT_NETWORK", "Ran", "attend", "clear", "clear_run", "logs", "run", "stop"]
 
 DEFAULT_NETWORK: Final = "default"
 

@@ -31,7 +31,6 @@ __all__ = [
     "leave_to_child",
     "logs",
     "plan",
-    "prepare",
     "reap",
     "rebuild",
     "remove_namespace",
@@ -154,13 +153,6 @@ def run(host: Host, wish: RunWish, supervisor: Supervisor | None = None) -> Ran:
     from isthmus.engine import running
 
     return running.run(host, wish, supervisor)
-
-
-def prepare() -> Supervisor:
-    """Start a supervisor ahead of the `run` that it is for (kernel/launch.py)."""
-    from isthmus.kernel import launch
-
-    return launch.Supervisor()
 
 
 def attend(ran: Ran) -> int | None:

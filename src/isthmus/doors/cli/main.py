@@ -7,11 +7,14 @@ import sys
 
 from isthmus.doors.cli.errors import INTERRUPTED, PIPE_BROKEN, Usage, run_status_of, say, status_of
 from isthmus.doors.cli.parse import Given, choose, parse
-from isthmus.doors.cli.session import Session, end
+from isthmus.errors import IsthmusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from isthmus.doors.cli.session import Session
+    from isthmus.kernel.launch import Supervisor
 
     Run = Callable[[Session, Given], int]
 
@@ -20,7 +23,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line of this process; does not return."""
-    session = Session()
+    supervisor = _supervisor() if sys.argv[1:2] == ["run"] else None
+    from isthmus.doors.cli.session import Session, end
+
+    session = Session(supervisor)
     status = _guarded(session, sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -32,6 +38,16 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     end(status)
+
+
+def _supervisor() -> Supervisor | None:
+    """Start a supervisor for `run`, so that its interpreter starts while ours loads the engine."""
+    from isthmus.kernel.launch import Supervisor
+
+    try:
+        return Supervisor()
+    except (IsthmusError, OSError):
+        return None  # then `run` tries again, and says why not
 
 
 def _guarded(session: Session, argv: Sequence[str]) -> int:
@@ -67,8 +83,6 @@ def _run(session: Session, argv: Sequence[str]) -> int:
         sys.stdout.write(f"{chosen}\n")
         return 0
     verb, words = chosen
-    if verb.words == ("run",):
-        session.prepare()
     try:
         given = parse(verb, words)
     except SystemExit:  # --help

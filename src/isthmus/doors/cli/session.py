@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final, TypeVar
 
-    from isthmus.engine.running import Supervisor
+    from isthmus.kernel.launch import Supervisor
 
     T = TypeVar("T")
 
@@ -26,18 +26,15 @@ _CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 
 
 class Session:
-    """A call of one verb. A changing one leaves dead links to a child, or waits until they are gone."""
+    """A call of one verb. A changing one leaves dead links to a child, or waits until they are gone.
 
-    def __init__(self) -> None:
+    `supervisor`: one that was started ahead, for `run`.
+    """
+
+    def __init__(self, supervisor: Supervisor | None = None) -> None:
         self._host: Host | None = None
         self._waits = False
-        self.supervisor: Supervisor | None = None
-
-    def prepare(self) -> None:
-        """Start a supervisor, so that its interpreter starts while ours reads the rest of the command line."""
-        from isthmus.engine import prepare
-
-        self.supervisor = prepare()
+        self.supervisor = supervisor
 
     def change(self, verb: Callable[[Host], T], *, waits: bool = False) -> T:
         """Run a changing verb; `waits`: the host shall be as before it all when the process ends.
