@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pwd
+import select
 import signal
 import struct
 import subprocess
@@ -152,7 +153,7 @@ def test_names_inside_make_sense(lab: Lab) -> None:
 
 
 def test_a_background_one_keeps_directory_and_environment_and_logs(lab: Lab, before: str, tmp_path: Path) -> None:
-    script = "pwd; echo $KEY; echo bad >&2; cat; read _ <go"
+    script = "pwd; echo $KEY; echo bad >&2; cat; read _ <go; echo more; read _ <go"
     os.mkfifo(tmp_path / "go")
     argv = command("run", "-d", "--name", "job", "-e", "KEY=value", "--", "sh", "-c", script)
     assert lab.host.run(*argv, cwd=tmp_path).stdout == "job\n"
@@ -160,6 +161,8 @@ def test_a_background_one_keeps_directory_and_environment_and_logs(lab: Lab, bef
     assert follower.stdout is not None
     assert [follower.stdout.readline() for _ in range(3)] == [f"{tmp_path}\n", "value\n", "bad\n"]
     assert lab.host.isthmus("logs", "job").stdout == f"{tmp_path}\nvalue\nbad\n"
+    (tmp_path / "go").write_text("\n")
+    assert follower.stdout.readline() == "more\n"
     assert follower.poll() is None
     (tmp_path / "go").write_text("\n")
     assert follower.communicate(timeout=DEADLINE_S)[0] == ""
@@ -271,6 +274,7 @@ def test_when_both_are_killed_the_next_call_clears(lab: Lab, background: tuple[s
     process = lab.host.spawn(*command("run", *background, "-p", "8080:80", "--name", "web", "--", "sh", "-c", script))
     await_programs(lab, "web", "sh", "sleep", "sleep", "sleep")
     pid = supervisor(lab, "web")
+    inside = lab.host.run("ip", "netns", "pids", "web").stdout.split()
     if background:
         process.wait(DEADLINE_S)
         os.kill(pid, signal.SIGKILL)
@@ -285,6 +289,7 @@ def test_when_both_are_killed_the_next_call_clears(lab: Lab, background: tuple[s
     lab.host.isthmus("ns", "create", "other")
     lab.host.isthmus("ns", "rm", "other")
     assert listing(lab)["commands"] == []
+    assert [one for one in inside if Path(f"/proc/{one}/ns/net").exists()] == []
     await_state(lab, before)
 
 
@@ -336,18 +341,21 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def expect(self, text: str) -> None:
+    def expect(self, text: str, *, but_not: str = "\0") -> None:
         while text not in self.said:
+            assert select.select([self.master], [], [], DEADLINE_S)[0], self.said
             self.said += os.read(self.master, 4096).decode()
-        self.said = self.said.partition(text)[2]
+        before, _, self.said = self.said.partition(text)
+        assert but_not not in before
 
     def close(self) -> None:
         os.close(self.master)
 
 
-JOB = (
-    'trap "echo caught; exit 4" INT; trap "stty size" WINCH; echo ready; while :; do read line && echo got $line; done'
-)
+JOB = """
+trap "echo caught" INT; trap "stty size" WINCH; echo ready
+while :; do read line && { echo got $line; test "$line" = end && exit 4; }; done
+"""
 
 
 @pytest.mark.usefixtures("before")
@@ -361,23 +369,39 @@ def test_the_terminal_is_the_commands(lab: Lab) -> None:
     terminal.expect("33 77")
     terminal.type("\x03")
     terminal.expect("caught")
+    terminal.type("end\n")
+    terminal.expect("got end", but_not="caught")
     assert terminal.process.wait(DEADLINE_S) == 4
-    assert "caught" not in terminal.said
+    terminal.close()
+
+
+@pytest.mark.usefixtures("before")
+def test_what_is_typed_is_not_passed_on_besides(lab: Lab) -> None:
+    terminal = Terminal(lab, *command("run", "--", sys.executable, "-Ic", HEARS))
+    terminal.expect("ready")
+    terminal.type("\x03")
+    terminal.expect("heard 2")
+    terminal.process.send_signal(signal.SIGTERM)
+    terminal.expect("heard 15", but_not="heard 2")
+    assert terminal.process.wait(DEADLINE_S) == 9
     terminal.close()
 
 
 @pytest.mark.usefixtures("before")
 def test_a_shell_stops_and_resumes_it_as_a_job(lab: Lab) -> None:
-    terminal = Terminal(lab, "bash", "--norc", "-i")
-    line = " ".join(command("run", "--", "sh", "-c", "'echo ready; read line; echo got $line; exit 6'"))
+    terminal = Terminal(lab, "env", "PS1=for more:", "bash", "--norc", "-i")
+    terminal.expect("for more:")
+    line = " ".join(command("run", "--", "sh", "-c", "'echo rea\"\"dy; read line; echo got $line; exit 6'"))
     terminal.type(f"{line}\n")
     terminal.expect("ready")
     terminal.type("\x1a")
     terminal.expect("Stopped")
+    terminal.expect("for more:")
     terminal.type("fg\n")
     terminal.expect("isthmus")
     terminal.type("word\n")
     terminal.expect("got word")
+    terminal.expect("for more:")
     terminal.type("echo status=$?\n")
     terminal.expect("status=6")
     terminal.type("exit\n")
@@ -388,7 +412,7 @@ def test_a_shell_stops_and_resumes_it_as_a_job(lab: Lab) -> None:
 @pytest.mark.parametrize("trap", ["", "trap '' HUP; "], ids=["heeds", "ignores SIGHUP"])
 @pytest.mark.parametrize("shell", [False, True], ids=["alone", "in a shell"])
 def test_a_terminal_that_goes_away_ends_it(lab: Lab, before: str, trap: str, shell: bool) -> None:
-    script = f"{trap}echo ready; while :; do sleep 600; done"
+    script = f"{trap}echo rea''dy; while :; do sleep 600; done"
     argv = command("run", "--network", "br0", "--", "sh", "-c", script)
     if shell:
         terminal = Terminal(lab, "bash", "--norc", "-i")

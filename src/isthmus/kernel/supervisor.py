@@ -222,20 +222,23 @@ def _grace(folder: int) -> float:
 
 def _end(command: _Command, grace_s: float) -> None:
     """End all descendants: SIGTERM, grace, then SIGKILL until none is left."""
-    _send(_signal.SIGTERM)
-    _send(_signal.SIGCONT)  # what is stopped would not hear it
     deadline = time.monotonic() + grace_s
+    told: set[int] = set()
     while _reap(command) and (left := deadline - time.monotonic()) > 0:
+        new = [pid for pid in _descendants() if pid not in told]  # one may have been forked by one that has heard it
+        told.update(new)
+        _send(_signal.SIGTERM, new)
+        _send(_signal.SIGCONT, new)  # what is stopped would not hear it
         news = _signal.sigtimedwait({_signal.SIGCHLD, _signal.SIGTERM}, left)
         if news is not None and news.si_signo == _signal.SIGTERM:
             break
     while _reap(command):
-        _send(_signal.SIGKILL)  # again each round: they may have forked since
+        _send(_signal.SIGKILL, _descendants())  # again each round: they may have forked since
         _signal.sigtimedwait({_signal.SIGCHLD}, _ROUND_S)
 
 
-def _send(number: int) -> None:
-    for pid in _descendants():
+def _send(number: int, pids: list[int]) -> None:
+    for pid in pids:
         try:
             posix.kill(pid, number)
         except OSError:
