@@ -31,6 +31,7 @@ from isthmus.model.network import (
     Borrowed,
     Command,
     DirectLink,
+    Forwarding,
     LinkEnd,
     Namespace,
     Network,
@@ -194,5 +195,14 @@ ROWS: Final[st.SearchStrategy[Row]] = st.one_of(
     ),
     st.builds(DirectLink, id=NAMES, a=_END, b=_END, mtu=st.integers(68, 65535), owner=_OWNER),
     st.builds(Command, namespace=_WORDS, argv=st.lists(_WORDS, min_size=1, max_size=4).map(tuple), owner=_OWNER),
+    st.builds(
+        Forwarding,
+        family=st.sampled_from((4, 6)),
+        link=st.just("") | NAMES,
+        now=st.booleans(),
+        persist=st.booleans(),
+        uplinks=st.lists(NAMES, max_size=2).map(tuple),
+        owner=_OWNER,
+    ),
     st.builds(Borrowed, name=_WORDS, before=_WORDS, gave=_WORDS),
 )

@@ -53,7 +53,7 @@ def typed(line: str) -> Given:
 # The command line
 
 COMMANDS = {
-    "up", "confirm", "down", "plan", "repair", "exec", "run", "logs", "stop", "ls",
+    "up", "confirm", "down", "plan", "repair", "exec", "run", "logs", "stop", "ls", "forwarding",
     "attach", "detach", "connect", "publish", "unpublish",
     "network create", "network ls", "network inspect", "network rm", "ns create", "ns ls", "ns rm",
 }  # fmt: skip
@@ -86,7 +86,8 @@ def test_each_changing_verb_shows_its_commands() -> None:
 @pytest.mark.parametrize(
     "argv",
     ["", "fly", "network", "network fly", "attach", "attach a", "attach a b c", "ls --fly", "ls --form json",
-     "ls --format xml", "exec a", "exec a --", "exec", "up a b", "network create a --mtu", "detach a b --cut"],
+     "ls --format xml", "exec a", "exec a --", "exec", "up a b", "network create a --mtu", "detach a b --cut",
+     "forwarding on off"],
 )  # fmt: skip
 def test_a_command_line_that_says_nothing_is_usage(argv: str) -> None:
     with pytest.raises(Usage):
@@ -150,6 +151,7 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "publish": ("namespaces", "n", "publish", 0),
     "namespace": ("namespaces", "n"),
     "link": ("links", 0),
+    "forwarding": ("forwarding", 0),
     "end": ("links", 0, "ends", 0),
 }
 # What a command line says by its own shape: two spellings of one key, `exec`'s command line, the two ends.

@@ -19,6 +19,9 @@ def keep_for_others(
     """Keep the bridge sysctls that publishes outside the slice still need."""
     assert scope.namespaces is not None
     lost = {item.name for key, item in before.items() if isinstance(item, Sysctl) and key not in wanted}
+    if scope.host:
+        # What a global switch changed may be given back there.
+        lost |= {name for name in (*new.borrowed, *facts.copies) if ("sysctl", name) not in wanted}
     loopback, published = set(), set()
     for network in new.networks.values():
         mine = {name for name in lost if f"/{network.bridge}/" in name}

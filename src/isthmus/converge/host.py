@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 
 from isthmus.converge.elsewhere import keep_for_others, widened
+from isthmus.converge.host_files import kept_forwarding
 from isthmus.converge.outlook import Outlook, run_directory
 from isthmus.converge.pending import check_against
+from isthmus.converge.rows import freed, with_cookies
 from isthmus.errors import ApplyError, IsthmusError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
@@ -21,15 +23,16 @@ from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import HostState, Sysctl
-from isthmus.model.network import Attachment, Borrowed, Namespace, Record
+from isthmus.model.network import Borrowed, Namespace, Record
 from isthmus.model.plan import Plan, Report
 from isthmus.model.ruleset import RULESET
+from isthmus.model.switches import SWITCHES
 from isthmus.model.value import Value
 from isthmus.planner.borrowing import found_there, give_back, returned, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
-from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
-from isthmus.store.edit import Edit, with_cookies
+from isthmus.planner.forwarding import spread
+from isthmus.store.edit import Edit
 from isthmus.store.journal import (
     APPLYING,
     LEAVING,
@@ -89,8 +92,7 @@ class Host:
         self._identity: tuple[str, int] | None = None
         self._generation: int | None = None
         self.trashed = False
-        # What waits to be confirmed.
-        self.pending: Entry | None = None
+        self.pending: Entry | None = None  # what waits to be confirmed
         self.ways: dict[str, Way] = {}  # how commands of this call are started, by namespace
 
     def __enter__(self) -> Self:
@@ -180,7 +182,7 @@ class Host:
                 f"the state in {self.directory} is of another network namespace, which still lives",
                 hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
             )
-        forget_host(self.db, boot_id, cookie)
+        forget_host(self.db, boot_id, cookie, kept_forwarding(self.db.rows("forwarding")))
         self._meta = self.db.all_meta()
 
     def _check_ruleset(self, meta: dict[str, object]) -> None:
@@ -221,10 +223,12 @@ class Host:
         fresh: bool = False,
         record: Record | None = None,
         deadline: float | None = None,
+        taken: tuple[Borrowed, ...] = (),
     ) -> Report:
         """Bring record and host to where an edit leads, within a scope, or leave both as they were.
 
         With a `deadline` (seconds since the boot) the change is taken back then, unless it was confirmed.
+        `taken` is what somebody else changed and is to be taken for borrowed by us, so that it can be given back.
 
         `fresh`: what the edit brings has names drawn at random a moment ago, so it is not looked for first;
         when that was wrong after all, the change is planned once more with open eyes.
@@ -232,15 +236,14 @@ class Host:
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
-        old = self.record(scope) if record is None else record
         if self.pending is not None:
             check_against(self.pending, edit, scope)
-        old, new, scope = widened(self.db, old, edit, scope)
+        old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
         course = self._plan(old, new, scope, fresh=fresh)
         if not course.plan and not edit:
             self._note_uplinks(scope)
             return self._report(course.plan, old, new)
-        rows = (*course.found, *to_borrow(course.plan, old, self.outlook.facts if scope.host else Facts()))
+        rows = (*taken, *course.found, *to_borrow(course.plan, old, new))
         borrowed = {row.name: row for row in rows}
         phase = LEAVING if leaving else APPLYING
         entry = begin(self.db, verb, phase, (scope.host, scope.namespaces), edit, tuple(borrowed.values()))
@@ -255,11 +258,16 @@ class Host:
             raise
         return self._report(course.plan, old, new)
 
-    def preview(self, edit: Edit, scope: Scope, record: Record | None = None) -> Report:
+    def preview(
+        self, edit: Edit, scope: Scope, record: Record | None = None, taken: tuple[Borrowed, ...] = ()
+    ) -> Report:
         """Return what `change` would do."""
-        old = self.record(scope) if record is None else record
-        old, new, scope = widened(self.db, old, edit, scope)
+        old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
         return self._report(self._plan(old, new, scope).plan, old, new)
+
+    def _before(self, scope: Scope, record: Record | None, taken: tuple[Borrowed, ...]) -> Record:
+        found = self.record(scope) if record is None else record
+        return found.replace(borrowed={**found.borrowed, **{row.name: row for row in taken}}) if taken else found
 
     def _report(self, plan: Plan, old: Record, new: Record) -> Report:
         nameless = {row.id: row.path for one in (old, new) for row in one.namespaces.values()}
@@ -274,7 +282,7 @@ class Host:
         leaving = entry.phase in (LEAVING, PENDING)
         course = self._plan(old, new, scope) if leaving else self._plan(new, old, scope)
         # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
-        borrowed = {row.name: row for row in to_borrow(course.plan, old, self.outlook.facts if scope.host else Facts())}
+        borrowed = {row.name: row for row in to_borrow(course.plan, old, new if leaving else old)}
         borrow(self.db, tuple(borrowed.values()))
         old = old.replace(borrowed={**old.borrowed, **borrowed})
         self._carry_out(entry, course, entry.edit if leaving else Edit(), old)
@@ -314,10 +322,10 @@ class Host:
         self._know(old, new)
         known: HostState = {**before, **wanted}
         if scope.host:
-            for row in new.borrowed.values():
-                if not row.name.startswith("net/"):
-                    continue
-                known.setdefault(("sysctl", row.name), Sysctl(name=row.name, value=row.gave, borrowed=True))
+            borrowed = {**old.borrowed, **new.borrowed}
+            for name in (*borrowed, *facts.copies):
+                if name.startswith("net/"):
+                    known.setdefault(("sysctl", name), Sysctl(name=name, value="", borrowed=True))
         loaded = (str(self._meta.get("version") or ""), str(self._meta.get("fingerprint") or ""))
         current = Dumper(self.access, loaded, self._commands.argv_of).dump(
             known.values(),
@@ -326,8 +334,9 @@ class Host:
             strays=scope.is_full,
         )
         theirs = found_there(before, wanted, current)
+        spread(current, wanted, new)
         left = give_back(current, wanted, (old, new), facts)
-        if ALL_FORWARDING6 in left:
+        if left.intersection(SWITCHES.values()):
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
         return _Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs)
 
@@ -364,10 +373,10 @@ class Host:
         if applier.cookies:
             edit = edit.plus(with_cookies(edit.on(record), applier.cookies))
         if record.borrowed:
-            drops = returned(record, course.wanted, course.plan, host=entry.host, left=course.left)
+            drops = returned(edit.on(record), course.wanted, course.plan, host=entry.host, left=course.left)
             edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
-        settle(self.db, entry.id, edit, meta, _freed(record, edit), time.time(), way_back)
+        settle(self.db, entry.id, edit, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
 
@@ -389,12 +398,3 @@ class Host:
     def _note_uplinks(self, scope: Scope) -> None:
         if scope.host and self.writable:
             self.db.set_meta("uplinks", self.outlook.links.text())
-
-
-def _freed(record: Record, edit: Edit) -> tuple[str, ...]:
-    """Return what is to be cleared away later: the flows of addresses that the edit frees."""
-    rows = [row for row in edit.puts if isinstance(row, Attachment) and row.id in record.attachments]
-    gone = {key for kind, key in edit.drops if kind == "attachments"} | {row.id for row in rows}
-    before = {address for key in gone & record.attachments.keys() for address in record.attachments[key].addresses}
-    after = {address for row in rows for address in row.addresses}
-    return tuple(f"flows {address}" for address in sorted(before - after, key=str))

@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 
 from isthmus.kernel.access import Access
-from isthmus.kernel.facts import HostFacts, RouteWatch, default_links, read_facts, read_resolvers, read_strangers
+from isthmus.kernel.facts import (
+    HostFacts,
+    RouteWatch,
+    default_links,
+    read_copies,
+    read_facts,
+    read_resolvers,
+    read_strangers,
+)
 from isthmus.model.network import Record
+from isthmus.model.switches import SWITCHES
 from isthmus.planner.desired import Scope
-from isthmus.planner.forwarding import ALL_FORWARDING6, Facts, NicFacts
+from isthmus.planner.forwarding import Facts, NicFacts
 from isthmus.planner.names import resolver_text
 
 __all__ = ["Outlook", "run_directory"]
@@ -72,8 +81,11 @@ class Outlook:
         return facts, facts
 
     def _of_host(self, old: Record, new: Record) -> tuple[Facts, Facts]:
-        if ALL_FORWARDING6 in new.borrowed and not self.facts.strangers:
+        borrows = any(name in record.borrowed for record in (old, new) for name in SWITCHES.values())
+        if borrows and not self.facts.strangers:
             self._facts = self.facts.replace(strangers=read_strangers(self._access))
+        if borrows or not self.facts.force_forwarding or old.forwarding or new.forwarding:
+            self._facts = self.facts.replace(copies=read_copies())
         lans = [one for record in (old, new) for one in record.networks.values() if one.is_lan]
         if not lans:
             return self.facts, self.facts

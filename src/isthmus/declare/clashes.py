@@ -24,7 +24,18 @@ def claimed_twice(wish: Declaration) -> list[InvalidInput]:
     found += _members(wish.namespaces)
     found += _ifnames(wish)
     found += _publishes(wish.namespaces)
+    found += _forwarding(wish)
     return found
+
+
+def _forwarding(wish: Declaration) -> Iterator[InvalidInput]:
+    claims: set[tuple[int, str]] = set()
+    for index, one in enumerate(wish.forwarding):
+        for place in ((family, link) for link in one.links or ("",) for family in one.families):
+            if place in claims:
+                why = f"says IPv{place[0]} forwarding{' on ' * bool(place[1])}{place[1]} a second time"
+                yield InvalidInput(f"forwarding[{index}]", None, why)
+            claims.add(place)
 
 
 def _networks(networks: tuple[NetworkWish, ...]) -> Iterator[InvalidInput]:

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
+from isthmus.declare import words
 from isthmus.declare.fields import (
     Argument,
     Described,
@@ -33,6 +34,7 @@ from isthmus.declare.fields import (
 from isthmus.model.declared import (
     AttachmentWish,
     Declaration,
+    ForwardingWish,
     LinkEndWish,
     LinkWish,
     NamespaceWish,
@@ -254,8 +256,24 @@ class LinkShape(Shape):
         return LinkWish(a=self.ends[0].wish(), b=self.ends[1].wish(), mtu=self.mtu)
 
 
+class ForwardingShape(Shape):
+    """Forwarding that should be on: by itself of all links, `{}` both families."""
+
+    link: Annotated[list[IfnameField], *many("These links alone; default: all, by the global switch.")] = Field(
+        default=[]
+    )
+    ipv4: Flag = Field(default=False, description="IPv4 alone, unless ipv6 is true, too.")
+    ipv6: Flag = Field(default=False, description="IPv6 alone, unless ipv4 is true, too.")
+    persist: Flag = Field(default=False, description="At each boot, too, by a file under /etc/sysctl.d.")
+
+    def wish(self) -> ForwardingWish:
+        """Return what it wishes for."""
+        families = words.families(ipv4=self.ipv4, ipv6=self.ipv6)
+        return ForwardingWish(families=families, links=tuple(dict.fromkeys(self.link)), persist=self.persist)
+
+
 class FileShape(Shape):
-    """Networks, namespaces and links that should exist on this host."""
+    """Networks, namespaces, links and forwarding that should exist on this host."""
 
     name: NetworkName | None = Field(
         default=None, description="The declaration's name, which owns what it makes; default: the file's stem."
@@ -266,6 +284,8 @@ class FileShape(Shape):
         default=[], description="Direct links, each a pair of ends, or {ends: [...], mtu: N}."
     )
 
+    forwarding: Annotated[list[ForwardingShape], *many("Forwarding beside what networks need.")] = Field(default=[])
+
     def wish(self, name: str, source: str) -> Declaration:
         """Return what it wishes for; `name` is for a file that has none of its own."""
         return Declaration(
@@ -273,6 +293,7 @@ class FileShape(Shape):
             networks=tuple(one.wish(key) for key, one in self.networks.items()),
             namespaces=tuple(one.wish(key) for key, one in self.namespaces.items()),
             links=tuple(one.wish() for one in self.links),
+            forwarding=tuple(one.wish() for one in self.forwarding),
             source=source,
         )
 
@@ -293,6 +314,8 @@ def keys_at(place: tuple[str | int, ...]) -> list[str]:
             shape = PublishShape
         case ("links", _):
             shape = LinkShape
+        case ("forwarding", *_):
+            shape = ForwardingShape
         case _:
             shape = LinkEndShape
     return [field.alias or name for name, field in shape.model_fields.items()]

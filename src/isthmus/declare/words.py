@@ -31,6 +31,7 @@ __all__ = [
     "address_range",
     "addresses",
     "confirm_within",
+    "families",
     "ifname",
     "is_multicast",
     "link_address",
@@ -205,6 +206,11 @@ def addresses(texts: Iterable[str], field: str) -> tuple[Address, ...]:
             raise InvalidInput(field, text, f"a second IPv{address.family} address: at most one a family")
         found[address.family] = address
     return tuple(found.values())
+
+
+def families(*, ipv4: bool, ipv6: bool) -> tuple[int, ...]:
+    """Return the families that are meant: both where none is named."""
+    return (*((4,) if ipv4 or not ipv6 else ()), *((6,) if ipv6 or not ipv4 else ()))
 
 
 def link_address(text: str, field: str) -> tuple[Address, int]:

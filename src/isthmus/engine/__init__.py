@@ -25,6 +25,7 @@ from isthmus.engine.seldom import (
     leave_to_child,
     logs,
     plan,
+    plan_forwarding,
     reap,
     rebuild,
     remove_namespace,
@@ -33,6 +34,7 @@ from isthmus.engine.seldom import (
     run,
     set_state_aside,
     stop,
+    switch_forwarding,
     up,
 )
 
@@ -54,6 +56,7 @@ __all__ = [
     "leave_to_child",
     "logs",
     "plan",
+    "plan_forwarding",
     "publish",
     "reap",
     "rebuild",
@@ -63,6 +66,7 @@ __all__ = [
     "run",
     "set_state_aside",
     "stop",
+    "switch_forwarding",
     "unpublish",
     "up",
 ]

@@ -6,13 +6,15 @@ from isthmus.converge import Host
 from isthmus.engine import confirming
 from isthmus.engine.attachments import link_row, settle_ports
 from isthmus.engine.choose import Chooser
+from isthmus.engine.forwarding import wished_rows
+from isthmus.engine.forwarding_words import effects, undone
 from isthmus.engine.namespaces import check_new_namespace
 from isthmus.engine.networks import drop_networks
 from isthmus.engine.publishes import bound_notes, publish_row
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
 from isthmus.model.declared import Declaration, LinkWish, NamespaceWish, PublishWish
-from isthmus.model.network import Attachment, Command, DirectLink, Namespace, Network, Publish, Record
+from isthmus.model.network import Attachment, Command, DirectLink, Forwarding, Namespace, Network, Publish, Record
 from isthmus.model.plan import Report
 from isthmus.planner.desired import Scope
 from isthmus.store.edit import Edit, namespace_edit
@@ -21,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    OwnedRow = Network | Namespace | Attachment | Publish | DirectLink | Command
+    OwnedRow = Network | Namespace | Attachment | Publish | DirectLink | Command | Forwarding
 
 __all__ = ["declarations", "down", "plan", "up"]
 
@@ -41,6 +43,7 @@ def _rows(record: Record, owner: str | None = None) -> Iterator[OwnedRow]:
         record.publishes,
         record.links,
         record.commands,
+        record.forwarding,
     )
     for table in tables:
         for row in table.values():
@@ -57,7 +60,9 @@ def plan(host: Host, declaration: Declaration) -> Report:
     record = host.record()
     edit, scope = _Upping(host, declaration, record).edit()
     report = host.preview(edit, scope, record)
-    return report.replace(notes=(*report.notes, *bound_notes(edit.on(record))))
+    after = edit.on(record)
+    said = (*effects(host, report.plan), *undone(after)) if after.forwarding or record.forwarding else ()
+    return report.replace(notes=(*report.notes, *said, *bound_notes(after)))
 
 
 def up(host: Host, declaration: Declaration, *, restart: bool = False, confirm_within: int | None = None) -> Report:
@@ -74,10 +79,11 @@ def up(host: Host, declaration: Declaration, *, restart: bool = False, confirm_w
     if restart:
         _clear_ended(host, record, declaration.name)
     report = confirming.change(host, "up", edit, scope, record=record, within=confirm_within)
-    networks = edit.on(record).networks
+    after = edit.on(record)
+    networks = after.networks
     fresh = [row for row in edit.puts if isinstance(row, Attachment) and row.id not in record.attachments]
     ports = [(row, networks[row.network]) for row in fresh if networks[row.network].adopted]
-    notes = (*settle_ports(host, ports), *bound_notes(edit.on(record)))
+    notes = (*settle_ports(host, ports), *undone(after), *bound_notes(after))
     return report.replace(notes=(*report.notes, *notes))
 
 
@@ -116,6 +122,8 @@ def _drop(record: Record, owned: Iterable[OwnedRow], *, force: bool) -> tuple[Ed
             kind = {Publish: "publishes", Attachment: "attachments", Command: "commands"}[type(row)]
             touched.add(row.namespace)
             drops.append((kind, row.id))
+        elif isinstance(row, Forwarding):
+            drops.append(("forwarding", row.id))
         elif isinstance(row, DirectLink):
             touched |= {row.a.namespace, row.b.namespace}
             drops.append(("links", row.id))
@@ -150,6 +158,7 @@ class _Upping:
             self._publishes(wish, publishes)
         for link in self._wish.links:
             self._link(link)
+        self._take(*self._forwarding().values())
         present = set(_rows(self._before))
         changed = tuple(row for row in self._edit.puts if row not in present)
         edit = Edit(puts=changed, drops=self._edit.drops)
@@ -193,6 +202,8 @@ class _Upping:
             return row.id in spaces
         if isinstance(row, DirectLink):
             return self._wish_of(row) is not None
+        if isinstance(row, Forwarding):
+            return row.id in self._forwarding()
         wish = spaces.get(row.namespace)
         if wish is None:
             return False
@@ -201,6 +212,11 @@ class _Upping:
         if isinstance(row, Publish):
             return any(_is_of(row, one) for one in wish.publishes)
         return wish.command is not None
+
+    def _forwarding(self) -> dict[str, Forwarding]:
+        bridges = {row.bridge for row in self._record.networks.values()}
+        bridges |= {wish.name for wish in self._wish.networks}
+        return wished_rows(self._host, self._wish.forwarding, self._before, self._name, bridges)
 
     def _wish_of(self, row: DirectLink) -> LinkWish | None:
         for wish in self._wish.links:

@@ -10,6 +10,7 @@ import time
 from math import ceil
 
 from isthmus.converge import Host
+from isthmus.converge.host_files import kept_forwarding
 from isthmus.converge.pending import seconds_left
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.dump import Dumper
@@ -35,7 +36,7 @@ _RT_SCOPE_UNIVERSE = 0
 
 
 def read_record(host: Host) -> Record:
-    """Load the record as the next changing call would find it: of another boot, only networks are left.
+    """Load the record as the next changing call would find it: of another boot, only what is wished for good is left.
 
     Raises:
         Refused: it is of another network namespace, which still lives.
@@ -51,7 +52,8 @@ def read_record(host: Host) -> Record:
             f"the state in {host.directory} is of another network namespace, which still lives",
             hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
         )
-    return Record.empty().replace(networks=host.db.rows("networks"))
+    kept = {row.id: row for row in kept_forwarding(host.db.rows("forwarding"))}
+    return Record.empty().replace(networks=host.db.rows("networks"), forwarding=kept)
 
 
 def pending(host: Host) -> list[Json]:

@@ -10,7 +10,7 @@ from isthmus.errors import InvalidInput, NotFound, NotPermitted
 from isthmus.kernel.netns import cookie, is_own, named, open_netns
 from isthmus.kernel.ports import holder_of, is_bound
 from isthmus.kernel.process import Ended, Running, log_path, state
-from isthmus.model.network import LinkEnd, Namespace, Publish, Record
+from isthmus.model.network import Forwarding, LinkEnd, Namespace, Publish, Record
 from isthmus.planner.firewall import publish_targets
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ __all__ = ["namespaces", "overview"]
 
 
 def overview(host: Host) -> Json:
-    """Return networks, namespaces, published ports, direct links and commands, and what is amiss."""
+    """Return networks, namespaces, published ports, links, forwarding and commands, and what is amiss."""
     record = read_record(host)
     found = namespaces(host, record)
     return {
@@ -37,6 +37,16 @@ def overview(host: Host) -> Json:
                 "ends": [_end(one.a), _end(one.b)],
             }
             for one in record.links.values()
+        ],
+        "forwarding": [
+            {
+                "family": one.family,
+                "link": one.link or None,
+                "now": one.now,
+                "persist": one.persist,
+                "owner": one.owner or None,
+            }
+            for one in sorted(record.forwarding.values(), key=_forwarding_order)
         ],
         "commands": [_command(host, record.commands[name]) for name in sorted(record.commands)],
         "gone": [str(one["name"]) for one in found if not one["alive"]],
@@ -117,6 +127,10 @@ def _process_counts() -> dict[tuple[int, int], int]:
             identity = (status.st_dev, status.st_ino)
             counts[identity] = counts.get(identity, 0) + 1
     return counts
+
+
+def _forwarding_order(row: Forwarding) -> tuple[str, int]:
+    return row.link, row.family
 
 
 def _port_order(row: Publish) -> tuple[int, str, str]:

@@ -1,8 +1,9 @@
 """The record from the marks in the kernel: when the state file is lost, what stands can still be kept.
 
 Found again: networks (bridge, subnets, gateways, uplink and its interface, snat, pairs, MTU), namespaces,
-attachments, direct links, publishes, and who owns them. Not found: values that were borrowed (what they were
-before), commands, ranges, and an adopted bridge's name for its network (the bridge's own is taken).
+attachments, direct links, publishes, forwarding that is switched on at each boot, and who owns them. Not found:
+values that were borrowed (what they were before), commands, ranges, and an adopted bridge's name for its network
+(the bridge's own is taken).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import time
 
 from isthmus.converge import Host
+from isthmus.engine.forwarding import file_rows
 from isthmus.engine.lan import found_subnets
 from isthmus.errors import IsthmusError, NotFound, NotPermitted
 from isthmus.kernel.netns import Inside, cookie, named, open_netns, own_cookie
@@ -63,7 +65,7 @@ def rebuild(host: Host) -> Report:
     record = host.record()
     if record != Record.empty():
         raise IsthmusError("the record is not empty", hint="isthmus repair puts the kernel right by it")
-    edit = Edit(puts=tuple(_Finder(host).rows()))
+    edit = Edit(puts=(*_Finder(host).rows(), *file_rows(record)))
     host.notes.append("what was borrowed of the host cannot be told from the kernel: look at its forwarding sysctls")
     return host.change("rebuild", edit, EVERYTHING)
 

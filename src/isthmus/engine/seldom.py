@@ -10,12 +10,12 @@ from isthmus.model.plan import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import NoReturn
 
     from isthmus.engine.running import Ran
     from isthmus.kernel.launch import Supervisor
-    from isthmus.model.declared import Declaration, NetworkWish, RunWish
+    from isthmus.model.declared import Declaration, ForwardingWish, NetworkWish, RunWish
     from isthmus.model.network import Command, Network
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "leave_to_child",
     "logs",
     "plan",
+    "plan_forwarding",
     "reap",
     "rebuild",
     "remove_namespace",
@@ -39,6 +40,7 @@ __all__ = [
     "run",
     "set_state_aside",
     "stop",
+    "switch_forwarding",
     "up",
 ]
 
@@ -125,6 +127,22 @@ def declarations(host: Host) -> list[str]:
     from isthmus.engine import declaring
 
     return declaring.declarations(host)
+
+
+def switch_forwarding(
+    host: Host, wish: ForwardingWish, *, on: bool, before: Callable[[tuple[str, ...]], None] | None = None
+) -> Report:
+    """Switch forwarding on or off, now and where wished at each boot (forwarding.py)."""
+    from isthmus.engine import forwarding
+
+    return forwarding.switch_forwarding(host, wish, on=on, before=before)
+
+
+def plan_forwarding(host: Host, wish: ForwardingWish, *, on: bool) -> Report:
+    """Return what `switch_forwarding` would do; nothing is changed (forwarding.py)."""
+    from isthmus.engine import forwarding
+
+    return forwarding.plan_forwarding(host, wish, on=on)
 
 
 def repair(host: Host) -> Report:

@@ -34,6 +34,7 @@ from isthmus.model.host import (
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.ruleset import PORT_SETS, PROTOCOLS
+from isthmus.model.switches import SWITCHES, put_back
 from isthmus.netlink import nft
 
 TYPE_CHECKING = False
@@ -69,6 +70,7 @@ class Applier:
         self._elements: list[Step] = []
         self._lines: list[HostsLine] = []
         self._early: list[Element] = []
+        self._plan = Plan()
         self.cookies: dict[str, int] = {}
         self.generation: int | None = None
         self.loaded: str | None = None
@@ -84,6 +86,7 @@ class Applier:
         Raises:
             IsthmusError: a step was refused; the ones before it were carried out.
         """
+        self._plan = plan
         self._early = _early_elements(plan)
         early = {item.key for item in self._early}
         self._links.dooms = sum(type(step) is Remove and type(step.item) is Veth for step in plan.steps) >= _MANY
@@ -126,7 +129,7 @@ class Applier:
         match item:
             case Sysctl():
                 if not isinstance(step, Remove):
-                    write_sysctl(item.name, item.value)
+                    self._sysctl(item)
             case NamedNetns():
                 self._netns(step, item)
             case BridgedNic():
@@ -147,6 +150,13 @@ class Applier:
                     self._commands.start(item)
             case _:
                 raise AssertionError(item)
+
+    def _sysctl(self, item: Sysctl) -> None:
+        """Write a value; what a global switch is copied to is put right at once."""
+        write_sysctl(item.name, item.value)
+        if item.name in SWITCHES.values():
+            for one in put_back(self._plan, item):
+                write_sysctl(one.name, one.value)
 
     def _drop_lines(self) -> None:
         """Take the lines away that one hosts file loses, by one write."""

@@ -16,12 +16,20 @@ from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any, Final
 
     from isthmus.netlink.rtnl.route import IpRoute
 
-__all__ = ["HostFacts", "RouteWatch", "default_links", "read_facts", "read_resolvers", "read_strangers"]
+__all__ = [
+    "HostFacts",
+    "RouteWatch",
+    "default_links",
+    "forwarding_links",
+    "read_copies",
+    "read_facts",
+    "read_resolvers",
+    "read_strangers",
+]
 
 
 _OVERFLOW_UID: Final = 65534  # what an owner without a name in our user namespace is shown as
@@ -103,11 +111,23 @@ def default_links(access: Access) -> HostFacts:
     return HostFacts(found[4], found[6], frozenset(learned - {""}))
 
 
-def _forwarding6() -> Iterator[tuple[str, str]]:
-    for link in ("default", *conf_links(6)):
-        value = read_sysctl(f"net/ipv6/conf/{link}/forwarding")
-        if value is not None:
-            yield link, value
+def forwarding_links(family: int) -> list[str]:
+    """Return the links that may forward a family, sorted: all but the host's ends of attachments."""
+    return [link for link in conf_links(family) if not (link.startswith("isv") and len(link) == 13)]
+
+
+def read_copies() -> tuple[str, ...]:
+    """Return the names of the sysctls that a write of a global switch overwrites.
+
+    Host ends of attachments are left out: as ports of a bridge they forward nothing, whatever their value.
+    """
+    found = [
+        f"net/ipv{family}/conf/{link}/forwarding"
+        for family in (4, 6)
+        for link in ("default", *forwarding_links(family))
+    ]
+    forced = [f"net/ipv6/conf/{link}/force_forwarding" for link in forwarding_links(6)]
+    return ("net/ipv4/conf/all/accept_redirects", *found, *forced)
 
 
 def read_strangers(access: Access) -> tuple[str, ...]:
@@ -140,6 +160,5 @@ def read_facts(access: Access, links: HostFacts) -> dict[str, Any]:
         "uplinks6": links.uplinks6,
         "learned6": links.learned6,
         "force_forwarding": forced,
-        "forwarding6": () if forced else tuple(_forwarding6()),
         "mtu": mtu,
     }

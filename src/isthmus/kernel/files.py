@@ -157,5 +157,6 @@ def _rmdir(path: str) -> None:
 
 def _refusal(verb: str, path: str, cause: OSError) -> KernelError | NotPermitted:
     if cause.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return NotPermitted(f"cannot {verb} {path}: {errno.errorcode[cause.errno]}")
+        hint = f"mount what {path} is on read-write" if cause.errno == errno.EROFS else ""
+        return NotPermitted(f"cannot {verb} {path}: {errno.errorcode[cause.errno]}", hint=hint)
     return KernelError(verb, path, cause.errno or 0)

@@ -7,10 +7,6 @@ import os
 
 from isthmus.errors import KernelError, NotPermitted
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Final
-
 __all__ = ["conf_links", "conf_values", "read_sysctl", "write_sysctl"]
 
 
@@ -30,30 +26,13 @@ def read_sysctl(name: str) -> str | None:
         os.close(fd)
 
 
-_ALL_FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
-
-
 def write_sysctl(name: str, value: str) -> bool:
     """Write a value; False: there is no such name (its link has gone).
-
-    A change of `all/forwarding` of IPv6 is copied by the kernel to `default` and every link; these are put back.
 
     Raises:
         NotPermitted: /proc/sys is read-only here, or we may not.
         KernelError: the kernel refuses the value.
     """
-    if name != _ALL_FORWARDING6:
-        return _write(name, value)
-    links = [f"net/ipv6/conf/{link}/forwarding" for link in ("default", *conf_links(6))]
-    before = [(link, read_sysctl(link)) for link in links]
-    done = _write(name, value)
-    for link, old in before:
-        if old is not None and read_sysctl(link) != old:
-            _write(link, old)
-    return done
-
-
-def _write(name: str, value: str) -> bool:
     try:
         fd = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

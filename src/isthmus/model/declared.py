@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttachmentWish",
     "Declaration",
+    "ForwardingWish",
     "LinkEndWish",
     "LinkWish",
     "NamespaceWish",
@@ -99,6 +100,17 @@ class LinkWish(Value):
     mtu: int | None = None
 
 
+class ForwardingWish(Value):
+    """Forwarding to be on: of these families, on these links (none: on all, by the global switch).
+
+    `persist`: at each boot, too, by a file under /etc/sysctl.d.
+    """
+
+    families: tuple[int, ...] = (4, 6)
+    links: tuple[str, ...] = ()
+    persist: bool = False
+
+
 class Declaration(Value):
     """A declared file: everything that should exist under its name."""
 
@@ -106,6 +118,7 @@ class Declaration(Value):
     networks: tuple[NetworkWish, ...] = ()
     namespaces: tuple[NamespaceWish, ...] = ()
     links: tuple[LinkWish, ...] = ()
+    forwarding: tuple[ForwardingWish, ...] = ()
     source: str = ""
 
 

@@ -12,7 +12,7 @@ from isthmus.model.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar, Final, Literal
+    from typing import Any, ClassVar, Final, Literal
 
     Uplink = Literal["nat", "routed", "none", "nic"]
 
@@ -26,6 +26,7 @@ __all__ = [
     "Borrowed",
     "Command",
     "DirectLink",
+    "Forwarding",
     "LinkEnd",
     "Namespace",
     "Network",
@@ -213,6 +214,26 @@ class Command(Value):
         return self.namespace
 
 
+class Forwarding(Value):
+    """That a family is forwarded: on every link by the global switch (`link` empty), or on one link.
+
+    `now`: it is switched on; `persist`: a file of ours switches it on at each boot. Each may be without the
+    other. `uplinks`: of IPv6's global switch, links that go on accepting router advertisements (accept_ra 2).
+    """
+
+    family: int
+    link: str = ""
+    now: bool = True
+    persist: bool = False
+    uplinks: tuple[str, ...] = ()
+    owner: str = ""
+
+    @property
+    def id(self) -> str:
+        """`4` or `6`, and the link where it is of one."""
+        return f"{self.family} {self.link}".rstrip()
+
+
 class Borrowed(Value):
     """A value that we changed on something that is not ours: `before` us, and the one we `gave`.
 
@@ -224,7 +245,7 @@ class Borrowed(Value):
     gave: str
 
 
-Row = Network | Namespace | Attachment | Publish | DirectLink | Command | Borrowed
+Row = Network | Namespace | Attachment | Publish | DirectLink | Command | Forwarding | Borrowed
 
 
 class Record(Value):
@@ -246,6 +267,7 @@ class Record(Value):
     publishes: dict[str, Publish]
     links: dict[str, DirectLink]
     commands: dict[str, Command]
+    forwarding: dict[str, Forwarding]
     borrowed: dict[str, Borrowed]
     loopback_elsewhere: frozenset[str] = frozenset()
     published_elsewhere: frozenset[str] = frozenset()
@@ -254,7 +276,8 @@ class Record(Value):
     @classmethod
     def empty(cls) -> Record:
         """Return the record of a host that nothing was asked of."""
-        return cls(networks={}, namespaces={}, attachments={}, publishes={}, links={}, commands={}, borrowed={})
+        tables: dict[str, Any] = {kind: {} for kind in ALL_RECORDS}
+        return cls(**tables)
 
     def attachments_of(self, namespace: str) -> list[Attachment]:
         """Return a namespace's attachments in the order of attaching."""
@@ -284,5 +307,6 @@ ALL_RECORDS: Final = {
     "publishes": Publish,
     "links": DirectLink,
     "commands": Command,
+    "forwarding": Forwarding,
     "borrowed": Borrowed,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.model.host import HostObject
+from isthmus.model.host import HostObject, Sysctl
 from isthmus.model.value import Value
 
 __all__ = ["Add", "Change", "Plan", "Remove", "Report", "Step"]
@@ -47,9 +47,13 @@ Step = Add | Remove | Change
 
 
 class Plan(Value):
-    """Steps in an order that the kernel accepts."""
+    """Steps in an order that the kernel accepts.
+
+    `kept` are values of links that a global switch among the steps would overwrite, and that stay as they are.
+    """
 
     steps: tuple[Step, ...] = ()
+    kept: tuple[Sysctl, ...] = ()
 
     def undo(self) -> Plan:
         """Return the steps that lead back, in reverse."""
@@ -58,7 +62,7 @@ class Plan(Value):
             steps.append(step.undo)
             if isinstance(step, Remove):
                 steps += [Add(item=item) for item in step.falling]
-        return Plan(steps=tuple(steps))
+        return Plan(steps=tuple(steps), kept=self.kept)
 
     def __bool__(self) -> bool:
         return bool(self.steps)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from isthmus.model.host import HOST, Directory, HostState, LinkAddress, Sysctl
 from isthmus.model.network import Borrowed, Record
 from isthmus.model.plan import Add, Change, Plan, Remove
-from isthmus.planner.forwarding import ALL_FORWARDING6, Facts
+from isthmus.model.switches import SWITCHES, copied_family, overwritten, switched
+from isthmus.planner.forwarding import Facts, covers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,11 +24,16 @@ _ADDRESS: Final = "address"
 def give_back(current: HostState, wanted: HostState, records: tuple[Record, Record], facts: Facts) -> frozenset[str]:
     """Decide about what nobody needs any more: what was before us comes back, if the value is still ours.
 
+    A link's value stays while a global switch that was asked for covers it; that of a link which came since goes back
+    with `default`. What an edit drops from the borrowed rows goes back in any case.
+
     Returns the names of borrowed rows whose object stays as it is: a value that strangers need now, an address
     that was there before us.
     """
     old, new = records
     left = set()
+    switches = SWITCHES.values() if facts.strangers else ()
+    busy = {name for name in switches if name in new.borrowed and ("sysctl", name) not in wanted}
     for key, item in list(current.items()):
         if isinstance(item, Directory) and key not in wanted and not _is_ours(item, old):
             wanted[key] = item
@@ -37,14 +43,30 @@ def give_back(current: HostState, wanted: HostState, records: tuple[Record, Reco
         if not isinstance(item, Sysctl) or key in wanted:
             continue
         row = old.borrowed.get(item.name) or new.borrowed.get(item.name)
+        family = copied_family(item.name)
         wanted[key] = item
+        if covers(new, family) and (row is None or item.name in new.borrowed):
+            continue
         if row is None and not item.borrowed and item.value == "1":
             wanted[key] = item.replace(value="0")
-        elif row is not None and facts.strangers and (item.name == ALL_FORWARDING6 or item.name.endswith("/accept_ra")):
+            continue
+        if row is None and item.name.endswith("/forwarding"):
+            row = old.borrowed.get(f"net/ipv{family}/conf/default/forwarding")
+        if row is None:
+            continue
+        if _switch_of(item.name, old) in busy and row.name in new.borrowed:
             left.add(item.name)
-        elif row is not None and item.value == row.gave:
+        elif item.value == row.gave:
             wanted[key] = item.replace(value=row.before)
     return frozenset(left)
+
+
+def _switch_of(name: str, record: Record) -> str:
+    """Return the global switch that a value goes with: itself, or the one that was copied to it."""
+    if name.endswith("/accept_ra"):
+        return SWITCHES[6]
+    family = copied_family(name)
+    return SWITCHES[family] if covers(record, family) else name
 
 
 def found_there(before: HostState, wanted: HostState, current: HostState) -> tuple[Borrowed, ...]:
@@ -65,11 +87,11 @@ def _is_ours(item: Directory, record: Record) -> bool:
     return item.path in record.borrowed or item.path.count("/") > 2
 
 
-def to_borrow(plan: Plan, record: Record, facts: Facts) -> tuple[Borrowed, ...]:
-    """Return what a plan is about to change on things that are not ours, to be written down before.
+def to_borrow(plan: Plan, record: Record, target: Record) -> tuple[Borrowed, ...]:
+    """Return what a plan that leads to a record (`target`) is about to change on things that are not ours.
 
-    A write to `all/forwarding` of IPv6 is copied to every link; what it changes there is borrowed for as long
-    as the write lasts.
+    What a global switch overwrites and keeps its value is borrowed for as long as the write lasts; for as long as
+    the switch was asked for, so that a link that was on before us is told from one that came since.
     """
     rows = []
     for step in plan.steps:
@@ -80,17 +102,23 @@ def to_borrow(plan: Plan, record: Record, facts: Facts) -> tuple[Borrowed, ...]:
             assert isinstance(step.before, Sysctl)
             if item.name not in record.borrowed:
                 rows.append(Borrowed(name=item.name, before=step.before.value, gave=item.value))
-            if item.name == ALL_FORWARDING6:
-                links = [(link, value) for link, value in facts.forwarding6 if value != item.value]
-                names = [(f"net/ipv6/conf/{link}/forwarding", value) for link, value in links]
-                rows += [Borrowed(name=name, before=value, gave=item.value) for name, value in names]
+    switches = switched(plan)
+    for item in plan.kept:
+        gave = overwritten(item.name, switches)
+        if gave is None or item.name in record.borrowed:
+            continue
+        if item.value != gave or covers(target, copied_family(item.name)):
+            rows.append(Borrowed(name=item.name, before=item.value, gave=gave))
     return tuple(rows)
 
 
 def returned(
     record: Record, wanted: HostState, plan: Plan, *, host: bool, left: frozenset[str]
 ) -> tuple[tuple[str, str], ...]:
-    """Return which borrowed rows to forget: given back, somebody else's now, or of a link that is gone."""
+    """Return which borrowed rows of a record that is reached are to forget.
+
+    Those given back, somebody else's now, or of a link that is gone.
+    """
     drops = []
     gone = [step.item for step in plan.steps if isinstance(step, Remove)]
     removed = {item.path for item in gone if isinstance(item, Directory)}
@@ -103,6 +131,7 @@ def returned(
             item = wanted.get(("sysctl", row.name))
             forget = item is None and host
             forget = forget or row.name in left or (isinstance(item, Sysctl) and item.value != row.gave)
+            forget = forget or (row.before == row.gave and not covers(record, copied_family(row.name)))
         if forget:
             drops.append(("borrowed", row.name))
     return tuple(drops)

@@ -7,9 +7,10 @@ from isthmus.model.network import Record
 from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
 from isthmus.planner.firewall import network_elements, publish_elements
-from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls
+from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls, wished_sysctls
 from isthmus.planner.links import attachment_links, direct_link, namespace_routes, network_links
 from isthmus.planner.names import name_objects
+from isthmus.planner.persisting import persisted_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
             yield from network_links(network, facts)
             yield from network_elements(network, record.networks.values())
         yield from host_sysctls(record, facts)
+        yield from wished_sysctls(record, facts)
+        yield from persisted_files(record)
     for namespace in record.namespaces.values():
         if scope.has(namespace.id) and namespace.made:
             yield NamedNetns(name=namespace.id)

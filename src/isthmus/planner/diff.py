@@ -29,9 +29,11 @@ from isthmus.model.host import (
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.ruleset import PORT_SETS
+from isthmus.model.switches import SWITCHES, overwritten, switched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
     from typing import Final
 
 __all__ = ["diff"]
@@ -67,7 +69,8 @@ def _rank(item: HostObject) -> int:
 def _order(item: HostObject) -> tuple[int, str]:
     """Return what steps are sorted by: rank, then place or name, so that one change gives one plan.
 
-    Equal ones keep the order that they were wished in, as sysctls do (accept_ra before forwarding).
+    Equal ones keep the order that they were wished in. A global switch goes before the links that it overwrites, and
+    after accept_ra, without which it takes learned routes away.
     """
     match item:
         case Directory() | File() | Symlink() | HostsLine():
@@ -78,7 +81,11 @@ def _order(item: HostObject) -> tuple[int, str]:
             return _rank(item), item.netns
         case NamedNetns() | Bridge() | Element():
             return _rank(item), item.name
-        case Sysctl() | Ruleset() | BridgedNic():
+        case Sysctl():
+            return _rank(item), "" if item.name.endswith(
+                "/accept_ra"
+            ) else "a" if item.name in SWITCHES.values() else "b"
+        case Ruleset() | BridgedNic():
             return _rank(item), ""
 
 
@@ -112,7 +119,36 @@ def diff(current: HostState, wanted: HostState) -> Plan:
         elif found != item:
             coming.append((_order(item), Change(before=found, item=item)))
     coming.sort(key=lambda pair: pair[0])
-    return Plan(steps=(*_removals(gone, links, current, wanted), *(step for _, step in coming)))
+    plan = Plan(steps=(*_removals(gone, links, current, wanted), *(step for _, step in coming)))
+    families = switched(plan)
+    if not families:
+        return plan
+    made = [step.item.name for _, step in coming if type(step) is Add and type(step.item) is Bridge]
+    kept = (*_kept(current, wanted, families, bridges), *_inherited(wanted, families, made))
+    return plan.replace(kept=kept)
+
+
+def _inherited(wanted: HostState, families: Iterable[int], made: Iterable[str]) -> Iterator[Sysctl]:
+    """Yield what bridges that the plan makes have of `default`, before a switch is copied to them, too."""
+    for bridge in made:
+        for family in families:
+            default = wanted.get(("sysctl", f"net/ipv{family}/conf/default/forwarding"))
+            name = f"net/ipv{family}/conf/{bridge}/forwarding"
+            if type(default) is Sysctl and ("sysctl", name) not in wanted:
+                yield default.replace(name=name)
+
+
+def _kept(current: HostState, wanted: HostState, families: Iterable[int], gone: Container[str]) -> Iterator[Sysctl]:
+    """Yield what the switches of these families overwrite, and stays as it is; not of links that are gone by then.
+
+    Of IPv6 that is more on the way to 0, which the way back of another plan may be.
+    """
+    off = dict.fromkeys(families, "0")
+    for key, item in current.items():
+        if type(item) is not Sysctl or wanted.get(key) != item:
+            continue
+        if overwritten(item.name, off) is not None and _bridge_of(item) not in gone:
+            yield item
 
 
 def _bridge_of(item: Sysctl) -> str:

@@ -1,5 +1,8 @@
 """The sysctls that ought to be set: forwarding for each link that packets come in by, 127.0.0.1 for bridges.
 
+Beside what networks need there is what was asked for by itself (rows of the record, `Forwarding`). Where that is a
+global switch, what its write changes on other links are steps of their own: said, borrowed and given back.
+
 What a packet needs is the value of the link that it comes in by, so nothing global is written where the
 kernel allows it. IPv6 has such a value, `force_forwarding`, since Linux 6.17; before that `all/forwarding` alone
 decides, and a change of it is copied to `default` and to every link, which are put back at once.
@@ -8,8 +11,9 @@ Source: Documentation/networking/ip-sysctl.rst.
 
 from __future__ import annotations
 
-from isthmus.model.host import Carried, Sysctl
-from isthmus.model.network import Network, Record
+from isthmus.model.host import Carried, HostState, Sysctl
+from isthmus.model.network import Forwarding, Network, Record
+from isthmus.model.switches import SWITCHES, copied_family, copied_value, link_switch
 from isthmus.model.value import Value
 from isthmus.planner.firewall import needs_loopback, publish_targets
 
@@ -18,9 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["ALL_FORWARDING6", "Facts", "NicFacts", "host_sysctls", "namespace_sysctls"]
+__all__ = [
+    "Facts",
+    "NicFacts",
+    "covers",
+    "host_sysctls",
+    "namespace_sysctls",
+    "row_sysctls",
+    "spread",
+    "wished_sysctls",
+]
 
-ALL_FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
+_ALL_FORWARDING6: Final = SWITCHES[6]
 
 
 class NicFacts(Value):
@@ -38,8 +51,8 @@ class Facts(Value):
     """What the planner must know of the host beside its objects.
 
     `uplinks4` and `uplinks6` are the links of the default routes; `learned6` those of them whose route came
-    by a router advertisement; `force_forwarding`: the kernel has it; `forwarding6`: the present value of each
-    link (and `default`), read where it has not; `mtu` that of the default route's link (1500 without one);
+    by a router advertisement; `force_forwarding`: the kernel has it; `copies`: the sysctls that global switches
+    overwrite, read where one may be written; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
     the interfaces of networks with uplink `nic`, those of them that are there.
@@ -49,7 +62,7 @@ class Facts(Value):
     uplinks6: tuple[str, ...] = ()
     learned6: frozenset[str] = frozenset()
     force_forwarding: bool = True
-    forwarding6: tuple[tuple[str, str], ...] = ()
+    copies: tuple[str, ...] = ()
     mtu: int = 1500
     strangers: tuple[str, ...] = ()
     run_directory: str = "/run/isthmus"
@@ -89,7 +102,49 @@ def _uplinks6(facts: Facts) -> Iterator[Sysctl]:
     # With forwarding on, an uplink with accept_ra=1 forgets its own default route.
     for link in sorted(facts.learned6):
         yield Sysctl(name=f"net/ipv6/conf/{link}/accept_ra", value="2", borrowed=True)
-    yield Sysctl(name=ALL_FORWARDING6, value="1", borrowed=True)
+    yield Sysctl(name=_ALL_FORWARDING6, value="1", borrowed=True)
+
+
+def covers(record: Record, family: int) -> bool:
+    """Whether forwarding of a family was asked for on all links."""
+    row = record.forwarding.get(str(family))
+    return row is not None and row.now
+
+
+def wished_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:
+    """Yield the sysctls of forwarding that was asked for by itself; a link that is not there has none."""
+    for row in record.forwarding.values():
+        if row.now:
+            yield from row_sysctls(row, facts)
+
+
+def row_sysctls(row: Forwarding, facts: Facts) -> Iterator[Sysctl]:
+    """Yield the sysctls of one row."""
+    if row.link:
+        if f"net/ipv{row.family}/conf/{row.link}/forwarding" in facts.copies:
+            yield Sysctl(name=link_switch(row.family, row.link), value="1", borrowed=True)
+        return
+    if row.family == 6:
+        for link in sorted(facts.learned6.union(row.uplinks)):
+            if f"net/ipv6/conf/{link}/forwarding" in facts.copies:
+                yield Sysctl(name=f"net/ipv6/conf/{link}/accept_ra", value="2", borrowed=True)
+    yield Sysctl(name=SWITCHES[row.family], value="1", borrowed=True)
+
+
+def spread(current: HostState, wanted: HostState, record: Record) -> None:
+    """Want what a global switch that was asked for makes of `default` and of links when it is written.
+
+    It is wanted then, not for ever: who switches a link off later means it.
+    """
+    for family, name in SWITCHES.items():
+        found, wish = current.get(("sysctl", name)), wanted.get(("sysctl", name))
+        if not covers(record, family) or not isinstance(found, Sysctl) or not isinstance(wish, Sysctl):
+            continue
+        if found.value == wish.value:
+            continue
+        for key, item in current.items():
+            if isinstance(item, Sysctl) and copied_family(item.name) == family and key not in wanted:
+                wanted[key] = item.replace(value=copied_value(item.name, wish.value))
 
 
 def namespace_sysctls(record: Record, namespaces: frozenset[str] | None, facts: Facts) -> Iterator[Sysctl]:

@@ -30,6 +30,7 @@ from isthmus.model.host import (
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.ruleset import TABLE, element_command
+from isthmus.model.switches import SWITCHES, overwritten, put_back, switched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _MARK: Final = 0x69  # rtm_protocol of what is ours
 def script(plan: Plan, paths: Mapping[str, str], ruleset: str) -> str:
     """Return a shell script; `paths` leads to namespaces without a name, `ruleset` is what nft loads."""
     lines = ["#!/bin/sh", "set -e"]
-    writer = _Writer(paths, ruleset)
+    writer = _Writer(plan, paths, ruleset)
     elements: list[str] = []
     for step in plan.steps:
         if isinstance(step.item, Element):
@@ -92,7 +93,9 @@ def _element_lines(step: Step) -> list[str]:
 class _Writer:
     """Writes the commands of single steps."""
 
-    def __init__(self, paths: Mapping[str, str], ruleset: str) -> None:
+    def __init__(self, plan: Plan, paths: Mapping[str, str], ruleset: str) -> None:
+        self._plan = plan
+        self._switched = switched(plan)
         self._paths = paths
         self._ruleset = ruleset
 
@@ -106,7 +109,7 @@ class _Writer:
             case Ruleset():
                 return self._table(step)
             case Sysctl() as item:
-                return [] if isinstance(step, Remove) else [_command("sysctl", "--write", f"{item.name}={item.value}")]
+                return [] if isinstance(step, Remove) else list(self._sysctl(item))
             case Bridge() as item:
                 return _bridge(step, item)
             case BridgedNic() as item:
@@ -128,6 +131,14 @@ class _Writer:
         if netns in self._paths:
             return _command("nsenter", f"--net={self._paths[netns]}", tool, *words)
         return _command(tool, "-netns", netns, *words)
+
+    def _sysctl(self, item: Sysctl) -> Iterator[str]:
+        """Write a value; what a global switch is copied to is written with it, where it is to be another."""
+        if overwritten(item.name, self._switched) is not None:
+            return
+        copies = put_back(self._plan, item) if item.name in SWITCHES.values() else ()
+        for one in (item, *copies):
+            yield _command("sysctl", "--write", f"{one.name}={one.value}")
 
     def _table(self, step: Step) -> list[str]:
         if isinstance(step, Remove):

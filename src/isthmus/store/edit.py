@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Edit", "namespace_edit", "with_cookies"]
+__all__ = ["Edit", "namespace_edit"]
 
 
 class Edit(Value):
@@ -83,9 +83,3 @@ def namespace_edit(record: Record, *namespaces: str) -> Edit:
     drops += [("links", row.id) for row in record.links.values() if gone & {row.a.namespace, row.b.namespace}]
     drops += [("commands", name) for name in namespaces if name in record.commands]
     return Edit(drops=(*drops, *(("namespaces", name) for name in namespaces)))
-
-
-def with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
-    """Return the edit that puts down the cookies of namespaces that were just made."""
-    rows = record.namespaces
-    return Edit(puts=tuple(rows[name].replace(cookie=cookie) for name, cookie in cookies.items() if name in rows))

@@ -12,7 +12,7 @@ import marshal
 
 from isthmus.errors import StoreError
 from isthmus.model.address import Address
-from isthmus.model.network import Attachment, Network
+from isthmus.model.network import Attachment, Forwarding, Network
 from isthmus.model.value import Value
 from isthmus.store.edit import Edit
 from isthmus.store.schema import ENCODE, KEYS, UPSERT, kind_of
@@ -216,8 +216,8 @@ def _count(db: Database, namespace: str, *, fewer: bool) -> None:
         db.run("DELETE FROM multihomed WHERE namespace = ?", (namespace,))
 
 
-def forget_host(db: Database, boot_id: str, cookie: int) -> None:
-    """Forget what was bound to a kernel that is gone; networks stay, to be made again, but not unconfirmed ones."""
+def forget_host(db: Database, boot_id: str, cookie: int, kept: tuple[Forwarding, ...]) -> None:
+    """Forget what was bound to a kernel that is gone; what is `kept` and networks stay, but not unconfirmed ones."""
     waiting = pending(db)
     db.run("BEGIN IMMEDIATE")
     if waiting is not None:
@@ -230,7 +230,9 @@ def forget_host(db: Database, boot_id: str, cookie: int) -> None:
         db.run(f"DELETE FROM {kind}")
     db.set_meta("boot_id", boot_id)
     db.set_meta("cookie", cookie)
-    if db.all("SELECT 1 FROM networks LIMIT 1"):
+    for row in kept:
+        db.run(UPSERT["forwarding"], ENCODE[Forwarding](row))
+    if kept or db.all("SELECT 1 FROM networks LIMIT 1"):
         scope, nothing = marshal.dumps((True, None), 2), Edit().encode()
         db.run("INSERT INTO journal (verb, phase, scope, redo) VALUES ('boot', ?, ?, ?)", (APPLYING, scope, nothing))
     db.run("COMMIT")

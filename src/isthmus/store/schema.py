@@ -13,6 +13,7 @@ from isthmus.model.network import (
     Borrowed,
     Command,
     DirectLink,
+    Forwarding,
     LinkEnd,
     Namespace,
     Network,
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
     SqlRow = tuple[Any, ...]
 
-__all__ = ["APPLICATION_ID", "ENCODE", "KEYS", "SCHEMA", "UPSERT", "VERSION", "decode_row", "kind_of"]
+__all__ = ["APPLICATION_ID", "ENCODE", "KEYS", "MIGRATIONS", "SCHEMA", "UPSERT", "VERSION", "decode_row", "kind_of"]
 
 APPLICATION_ID: Final = 0x69737468  # "isth"
 VERSION: Final = 2
+
+_FORWARDING: Final = """forwarding (
+    id TEXT PRIMARY KEY, family INT, link TEXT, now INT, persist INT, uplinks TEXT, owner TEXT) WITHOUT ROWID"""
 
 SCHEMA: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -55,6 +59,7 @@ CREATE TABLE links (
     b_namespace TEXT, b_ifname TEXT, b_mac TEXT, b_addresses TEXT, mtu INT, owner TEXT) WITHOUT ROWID;
 CREATE TABLE commands (namespace TEXT PRIMARY KEY, argv TEXT, owner TEXT, transient INT) WITHOUT ROWID;
 CREATE INDEX commands_of_runs ON commands (namespace) WHERE transient;
+CREATE TABLE {_FORWARDING};
 CREATE TABLE borrowed (name TEXT PRIMARY KEY, before TEXT, gave TEXT) WITHOUT ROWID;
 CREATE TABLE leases (
     network TEXT, address BLOB, attachment TEXT, rests_until REAL, PRIMARY KEY (network, address)) WITHOUT ROWID;
@@ -66,6 +71,16 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
 
+# What leads from each version to the next one; a new column comes last, as it does in the tables above.
+MIGRATIONS: Final = {
+    1: (
+        f"CREATE TABLE {_FORWARDING}",
+        "ALTER TABLE networks ADD COLUMN transient INT",
+        "ALTER TABLE commands ADD COLUMN transient INT",
+        "CREATE INDEX commands_of_runs ON commands (namespace) WHERE transient",
+    )
+}
+
 COLUMNS: Final = {
     "networks": "name bridge mac subnets uplink adopted snat isolate_ports allow mtu sequence owner transient",
     "namespaces": "id path cookie made owner",
@@ -73,6 +88,7 @@ COLUMNS: Final = {
     "publishes": "id namespace host host_port port protocol count network owner",
     "links": "id a_namespace a_ifname a_mac a_addresses b_namespace b_ifname b_mac b_addresses mtu owner",
     "commands": "namespace argv owner transient",
+    "forwarding": "id family link now persist uplinks owner",
     "borrowed": "name before gave",
 }
 KEYS: Final = {
@@ -82,6 +98,7 @@ KEYS: Final = {
     "publishes": "id",
     "links": "id",
     "commands": "namespace",
+    "forwarding": "id",
     "borrowed": "name",
 }
 
@@ -187,6 +204,21 @@ def _load_attachment(row: SqlRow) -> Attachment:
     )
 
 
+def _forwarding(row: Forwarding) -> SqlRow:
+    return (row.id, row.family, row.link, int(row.now), int(row.persist), " ".join(row.uplinks), row.owner)
+
+
+def _load_forwarding(row: SqlRow) -> Forwarding:
+    return Forwarding(
+        family=row[1],
+        link=row[2],
+        now=bool(row[3]),
+        persist=bool(row[4]),
+        uplinks=tuple(row[5].split()),
+        owner=row[6],
+    )
+
+
 def _publish(row: Publish) -> SqlRow:
     host = str(row.host) if row.host is not None else None
     return (
@@ -239,6 +271,7 @@ ENCODE: Final[dict[type, Callable[[Any], SqlRow]]] = {
     Publish: _publish,
     DirectLink: lambda row: (row.id, *_end(row.a), *_end(row.b), row.mtu, row.owner),
     Command: lambda row: (row.namespace, "\0".join(row.argv), row.owner, int(row.transient)),
+    Forwarding: _forwarding,
     Borrowed: lambda row: (row.name, row.before, row.gave),
 }
 _DECODERS: Final[dict[str, Callable[[SqlRow], Row]]] = {
@@ -250,6 +283,7 @@ _DECODERS: Final[dict[str, Callable[[SqlRow], Row]]] = {
     "commands": lambda row: Command(
         namespace=row[0], argv=tuple(row[1].split("\0")), owner=row[2], transient=bool(row[3])
     ),
+    "forwarding": _load_forwarding,
     "borrowed": lambda row: Borrowed(name=row[0], before=row[1], gave=row[2]),
 }
 

@@ -43,6 +43,7 @@ def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
         publishes=db.rows("publishes", inside, namespaces),
         links=links,
         commands=db.rows("commands", inside, namespaces),
+        forwarding=db.rows("forwarding"),
         borrowed=db.rows("borrowed"),
         made_elsewhere=bool(db.all(f"SELECT 1 FROM namespaces WHERE made AND id NOT IN ({marks}) LIMIT 1", namespaces)),
     )

@@ -15,7 +15,7 @@ from stat import S_ISREG, S_IWGRP, S_IWOTH
 from isthmus.errors import NotPermitted, StoreError
 from isthmus.model.network import Network, Record, Row
 from isthmus.store.driver import Error, connect
-from isthmus.store.schema import APPLICATION_ID, KEYS, SCHEMA, VERSION, decode_row
+from isthmus.store.schema import APPLICATION_ID, KEYS, MIGRATIONS, SCHEMA, VERSION, decode_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Database:
                 self._create()
                 identity = self._identity()
             self._check(*identity)
+            self._migrate(identity[1])
             if self.writable:
                 self._execute("PRAGMA journal_mode = WAL")
                 self._execute("PRAGMA synchronous = NORMAL")
@@ -153,11 +154,23 @@ class Database:
     def _check(self, application: int, version: int) -> None:
         if application != APPLICATION_ID:
             raise StoreError(f"{self.path} is not a state file of isthmus")
-        if version != VERSION:
+        if version != VERSION and version not in MIGRATIONS:
             raise StoreError(
                 f"{self.path} is of version {version}, this isthmus knows version {VERSION}",
                 hint="use the isthmus that wrote it",
             )
+
+    def _migrate(self, version: int) -> None:
+        """Bring an older state file up to date; a reader has a copy of it in memory that is."""
+        if version == VERSION:
+            return
+        if not self.writable:
+            copy = connect(":memory:", isolation_level=None)
+            self._db.backup(copy)
+            self._db.close()
+            self._db = copy
+        script = "".join(f"{one};" for since in range(version, VERSION) for one in MIGRATIONS[since])
+        self._db.executescript(f"BEGIN EXCLUSIVE;{script}PRAGMA user_version = {VERSION};COMMIT;")
 
     def roll_back(self) -> None:
         """Drop the open transaction; one that SQLite dropped itself, since it could not write, is gone already."""

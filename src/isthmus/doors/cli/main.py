@@ -113,6 +113,10 @@ def _load(words: tuple[str, ...]) -> Run:
             from isthmus.doors.cli import running
 
             return running.VERBS[name]
+        case ("forwarding",):
+            from isthmus.doors.cli import forwarding
+
+            return forwarding.run
         case ("ls",):
             from isthmus.doors.cli import overview
 

@@ -16,7 +16,7 @@ __all__ = ["show"]
 
 
 def show(session: Session, given: Given) -> int:
-    """Print networks, namespaces, published ports, direct links and commands."""
+    """Print networks, namespaces, published ports, direct links, forwarding and commands."""
     from isthmus.engine import overview
 
     found = session.read(overview.overview)
@@ -37,6 +37,7 @@ def show(session: Session, given: Given) -> int:
         namespace_table(found["namespaces"]),
         _ports(found["ports"]),
         _links(found["links"]),
+        _forwarding(found["forwarding"]),
         _commands(found["commands"]),
     ):
         print_lines(["", *lines] if len(lines) > 1 else [])
@@ -54,6 +55,20 @@ def _links(rows: list[Json]) -> list[str]:
         a, b = (f"{end['ifname']} in {end['namespace']} {' '.join(end['addresses'])}".rstrip() for end in row["ends"])
         shown.append((a, b, row["owner"] or ""))
     return table(("LINK", "TO", "OWNER"), shown)
+
+
+def _forwarding(rows: list[Json]) -> list[str]:
+    shown = [
+        (
+            f"IPv{row['family']}",
+            row["link"] or "all",
+            "yes" if row["now"] else "no",
+            "yes" if row["persist"] else "no",
+            row["owner"] or "",
+        )
+        for row in rows
+    ]
+    return table(("FORWARDING", "LINK", "NOW", "AT BOOT", "OWNER"), shown)
 
 
 def _commands(rows: list[Json]) -> list[str]:

@@ -28,6 +28,7 @@ from isthmus.model.host import (
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.ruleset import PORT_SETS
+from isthmus.model.switches import SWITCHES, copied_family, forwards, switched
 from isthmus.model.value import Value
 
 TYPE_CHECKING = False
@@ -100,7 +101,9 @@ def lines(plan: Plan, *, verbose: bool = False) -> list[Line]:
 
 def _heads(plan: Plan) -> dict[object, object]:
     """Return what others may hang on: a place (sign, namespace, link) -> the key of the object there."""
-    heads: dict[object, object] = {}
+    heads: dict[object, object] = {
+        (copied, value): ("sysctl", SWITCHES[copied]) for copied, value in switched(plan).items()
+    }
     for step in plan.steps:
         if isinstance(step, Change):
             continue
@@ -129,6 +132,8 @@ def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object
         case LinkAddress() | Route():
             return heads.get((sign, item.netns, item.ifname))
         case File() | Directory() | Symlink() | HostsLine():
+            if item.path.startswith("/etc/sysctl.d"):
+                return None
             # /etc/netns/NAME/hosts; what is above it or shared hangs on the first of its kind.
             name = "/".join(item.path.split("/")[3:4])
             return next(
@@ -140,6 +145,8 @@ def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object
                 ),
                 None,
             )
+        case Sysctl() if (copied_family(item.name), item.value) in heads:
+            return heads[copied_family(item.name), item.value] if forwards(item.name) else None
         case Sysctl(borrowed=False):
             link = item.name.split("/")[3]
             return heads.get(("+", HOST, link)) or heads.get(("-", HOST, link)) or heads.get("ports")
@@ -156,6 +163,8 @@ def _detail(item: HostObject) -> str:
             return ""  # fe80::/10, which every link has
         case LinkAddress():
             return f"{item.address}/{item.length}"
+        case Sysctl(borrowed=True) if copied_family(item.name):
+            return item.name.split("/")[3]
         case Route(prefix=Prefix(length=0)):
             return f"default via {item.via}"
         case Route():

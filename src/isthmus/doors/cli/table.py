@@ -316,5 +316,30 @@ VERBS: Final = (
         arguments=(_TARGET, Argument(name="SPEC", help="as it was published")),
         options=(Option(flags=("--cut",), help="end established TCP connections too"), *_CHANGING),
     ),
+    Verb(
+        words=("forwarding",),
+        help="show forwarding, or switch it on or off",
+        arguments=(Argument(name="on|off", optional=True, help="switch it now (default: show it)"),),
+        options=(
+            Option(
+                flags=("--persist",),
+                key="forwarding.persist",
+                help="on: at each boot, too, by a file under /etc/sysctl.d; off: not at boot either",
+            ),
+            Option(
+                flags=("--link",),
+                metavar="LINK",
+                many=True,
+                key="forwarding.link",
+                help="this link alone (default: all, by the global switch)",
+            ),
+            Option(flags=("-4", "--ipv4"), key="forwarding.ipv4", help="IPv4 alone"),
+            Option(flags=("-6", "--ipv6"), key="forwarding.ipv6", help="IPv6 alone"),
+            Option(flags=("--plan",), help="only show what would change"),
+            _FORMAT,
+            *_CHANGING,
+        ),
+        more="Now and at boot are two choices: `on`, then `off`, leaves what --persist wrote to the next boot.",
+    ),
     Verb(words=("ls",), help="the whole host at a glance", options=(_FORMAT,)),
 )

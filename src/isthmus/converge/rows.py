@@ -1,0 +1,23 @@
+"""What a change does to rows beside its edit: cookies of namespaces just made, flows of addresses that are freed."""
+
+from __future__ import annotations
+
+from isthmus.model.network import Attachment, Record
+from isthmus.store.edit import Edit
+
+__all__ = ["freed", "with_cookies"]
+
+
+def with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
+    """Return the edit that puts down the cookies of namespaces that were just made."""
+    rows = record.namespaces
+    return Edit(puts=tuple(rows[name].replace(cookie=cookie) for name, cookie in cookies.items() if name in rows))
+
+
+def freed(record: Record, edit: Edit) -> tuple[str, ...]:
+    """Return what is to be cleared away later: the flows of addresses that the edit frees."""
+    rows = [row for row in edit.puts if isinstance(row, Attachment) and row.id in record.attachments]
+    gone = {key for kind, key in edit.drops if kind == "attachments"} | {row.id for row in rows}
+    before = {address for key in gone & record.attachments.keys() for address in record.attachments[key].addresses}
+    after = {address for row in rows for address in row.addresses}
+    return tuple(f"flows {address}" for address in sorted(before - after, key=str))
