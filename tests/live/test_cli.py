@@ -213,6 +213,7 @@ def test_empty_listings_are_empty_lists(lab: Lab) -> None:
     assert listing(lab, "ns", "ls") == []
     assert listing(lab, "ls") == {
         **{key: [] for key in ("networks", "namespaces", "ports", "links", "commands", "gone", "pending")},
+        "forwarding": [],
         "unconfirmed": None,
     }
 

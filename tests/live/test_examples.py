@@ -9,8 +9,9 @@ from typing import Final
 
 import pytest
 from tests.live.driving import drive, wait_for
+from tests.live.test_forwarding_verb import far_end
 
-from isthmus.testing import HOST4, LAN4, Lab, Place, snapshot
+from isthmus.testing import HOST4, LAN4, LAN6, Lab, Place, snapshot
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
@@ -83,11 +84,27 @@ def output(lab: Lab, namespace: str) -> str:
     return "\n".join(found)
 
 
+def check_forwarding(lab: Lab) -> None:
+    far = far_end(lab)
+    assert far.pings(LAN4)
+    assert far.pings(LAN6)
+    lab.host.run("ip", "link", "del", "far0")
+    # A boot: all is off, and the files are read.
+    for name in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        lab.host.sysctl(name, 0)
+    lab.host.run("sysctl", "--system", "--quiet", check=False)
+    far = far_end(lab, "far1")
+    assert far.pings(LAN4)
+    assert far.pings(LAN6)
+    lab.host.run("ip", "link", "del", "far10")
+
+
 CHECKS: Final[dict[str, Callable[[Lab], None]]] = {
     "veth-pair": check_veth_pair,
     "bridge": check_bridge,
     "bridge-address": check_bridge_address,
     "masquerade": check_masquerade,
+    "forwarding": check_forwarding,
     "port-forwarding": check_port_forwarding,
     "nic-on-bridge": check_nic_on_bridge,
 }

@@ -39,7 +39,7 @@ done
 """
 _FILES: Final = r"""
 cd /proc/sys && grep -rs "" net/ipv4/conf net/ipv6/conf net/ipv4/ip_forward | sort
-for folder in /run/netns /etc/netns "$ISTHMUS_RUN_DIR/hosts"; do
+for folder in /run/netns /etc/netns /etc/sysctl.d "$ISTHMUS_RUN_DIR/hosts"; do
     [ -d "$folder" ] && find "$folder" -mindepth 1 -printf '%y %m %p %l\n' | sort
     [ -d "$folder" ] && find "$folder" -type f -size -64k -exec grep -Hs '' {} + | sort
 done
@@ -285,6 +285,16 @@ _VERBS: Final = {
             'report = do(connect, LinkWish(a=LinkEndWish(namespace="a", addresses=((Address.parse("10.9.0.1"), 30),)),'
             ' b=LinkEndWish(namespace="b", addresses=((Address.parse("fd99::2"), 64),), ifname="x")))[1]'
         ),
+    ),
+    "forwarding-on": ("", "report = do(switch_forwarding, ForwardingWish(persist=True), on=True)"),
+    "forwarding-link": ("", 'report = do(switch_forwarding, ForwardingWish(families=(4,), links=("lo",)), on=True)'),
+    "forwarding-off": (
+        "do(switch_forwarding, ForwardingWish(persist=True), on=True)",
+        "report = do(switch_forwarding, ForwardingWish(persist=True), on=False)",
+    ),
+    "forwarding-off-somebody-elses": (
+        "import subprocess as s; s.run(['sysctl', '-w', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1'])",
+        "report = do(switch_forwarding, ForwardingWish(), on=False)",
     ),
     "repair": (
         (

@@ -266,7 +266,9 @@ def clear() -> None:
     for link in json.loads(subprocess.run(("ip", "-j", "link"), check=True, capture_output=True).stdout):
         if link["ifname"] not in ("lo", "eth0"):
             subprocess.run(("ip", "link", "del", link["ifname"]), check=False, capture_output=True)
-    for path in ("ipv4/conf/eth0/forwarding", "ipv6/conf/eth0/force_forwarding", "ipv6/conf/eth0/forwarding"):
+    shutil.rmtree("/etc/sysctl.d", ignore_errors=True)
+    os.mkdir("/etc/sysctl.d")
+    for path in ("ipv6/conf/all/forwarding", "ipv4/ip_forward", "ipv4/conf/eth0/forwarding"):
         if os.path.exists(f"/proc/sys/net/{path}"):
             with open(f"/proc/sys/net/{path}", "w") as file:
                 file.write("0")

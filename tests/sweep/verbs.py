@@ -24,11 +24,12 @@ from isthmus.engine import (
     remove_network,
     repair,
     run,
+    switch_forwarding,
     unpublish,
     up,
 )
 from isthmus.model.address import Address, Mac, Prefix
-from isthmus.model.declared import AttachmentWish, NetworkWish, RunWish
+from isthmus.model.declared import AttachmentWish, ForwardingWish, NetworkWish, RunWish
 
 __all__ = ["VERBS", "Step", "Verb", "seed"]
 
@@ -136,6 +137,9 @@ _RUN_WITHOUT: Final[Step] = lambda host: run(  # noqa: E731
 )
 _REMOVE_RUN: Final[Step] = lambda host: remove_namespace(host, "r", force=True)  # noqa: E731
 _UP: Final = _up(_FIRST)
+_FOR_GOOD: Final = ForwardingWish(persist=True)
+_ON: Final[Step] = lambda host: switch_forwarding(host, _FOR_GOOD, on=True)  # noqa: E731
+_OFF: Final[Step] = lambda host: switch_forwarding(host, _FOR_GOOD, on=False)  # noqa: E731
 
 _LAN: Final[Step] = lambda host: create_network(  # noqa: E731
     host, NetworkWish(name="lan0", uplink="nic", nic="eth0"), confirm_within=0
@@ -168,6 +172,8 @@ VERBS: Final = {
     "nic, to be confirmed": Verb((repair,), _GUARDED, (_REVERT,), floor=25),
     "revert": Verb((repair, _GUARDED), _REVERT, (_GUARDED,), leaving=True, floor=20),
     "confirm": Verb((repair, _GUARDED), _CONFIRM, (_OFF_LAN, _GUARDED), floor=3),
+    "forwarding on": Verb(_WITH_NEIGHBOUR[:1], _ON, (_OFF,), floor=25),
+    "forwarding off": Verb((*_WITH_NEIGHBOUR[:1], _ON), _OFF, (_ON,), leaving=True, floor=25),
     "reap": Verb(
         _WITH_NEIGHBOUR, lambda host: reap(host.directory), (), first=(_ATTACH, _DETACH), leaving=True, floor=8
     ),

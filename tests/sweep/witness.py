@@ -31,7 +31,7 @@ _DRAWN: Final = {
     "attachments": ("sequence", "priority"),
     "leases": ("rests_until",),
 }
-_TABLES: Final = ("networks", "namespaces", "attachments", "publishes", "links", "commands", "borrowed")
+_TABLES: Final = ("networks", "namespaces", "attachments", "publishes", "links", "commands", "forwarding", "borrowed")
 
 
 def witness(state: str, run: str) -> dict[str, Any]:
@@ -41,7 +41,8 @@ def witness(state: str, run: str) -> dict[str, Any]:
         found[title] = _ask(argv)
     found["nft"] = _ask(("nft", "-j", "list", "ruleset"))
     found["sysctls"] = _sysctls()
-    found["files"] = [line for root in ("/run/netns", "/etc/netns", run) for line in _files(Path(root))]
+    roots = ("/run/netns", "/etc/netns", "/etc/sysctl.d", run)
+    found["files"] = [line for root in roots for line in _files(Path(root))]
     found["processes"] = _processes()
     return found
 

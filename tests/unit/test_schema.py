@@ -47,6 +47,9 @@ def test_every_act_of_the_note_has_an_example() -> None:
         "networks: {br0: {gateway: none, isolate-ports: true, mtu: 1500, snat: 192.0.2.1}}",
         "namespaces: {n: {networks: [br0, br1], publish: 8080:80}}",
         "namespaces: {n: {networks: {br0: {}}, publish: [{port: 8080:80, allow-nonlocal: true}], command: [a]}}",
+        "forwarding: {}",
+        "forwarding: {persist: true, link: eth0, ipv4: true}",
+        "forwarding: [{ipv4: true}, {ipv6: true, link: [eth0, eth1]}]",
         "links: [[{ns: a}, {ns: b}], {ends: [{ns: a, name: x}, {ns: /run/netns/c}], mtu: 9000}]",
     ],
 )
@@ -68,6 +71,10 @@ def test_schema_takes_what_the_loader_takes(text: str) -> None:
         "namespaces: {n: {command: [80]}}",
         "namespaces: {n: {publish: 22:22}}",
         "links: [[{ns: a}]]",
+        "forwarding: true",
+        "forwarding: {persist: 'true'}",
+        "forwarding: {family: 4}",
+        "forwarding: {link: a/b}",
         "links: [[{ns: a}, {name: b}]]",
     ],
 )

@@ -21,7 +21,7 @@ from isthmus.store.edit import Edit, namespace_edit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     OwnedRow = Network | Namespace | Attachment | Publish | DirectLink | Command | Forwarding
 
@@ -65,11 +65,19 @@ def plan(host: Host, declaration: Declaration) -> Report:
     return report.replace(notes=(*report.notes, *said, *bound_notes(after)))
 
 
-def up(host: Host, declaration: Declaration, *, restart: bool = False, confirm_within: int | None = None) -> Report:
+def up(
+    host: Host,
+    declaration: Declaration,
+    *,
+    restart: bool = False,
+    confirm_within: int | None = None,
+    before: Callable[[tuple[str, ...]], None] | None = None,
+) -> Report:
     """Make the host as declared; what the same declaration owned and no longer says is removed.
 
     A second call finds nothing to do. With `restart`, commands that ended are started again. `confirm_within`:
-    seconds in which it must be confirmed (confirming.py).
+    seconds in which it must be confirmed (confirming.py). `before` is told what a global switch of forwarding will
+    do to links, before it is done.
 
     Raises:
         Refused, InvalidInput, NotFound: something cannot be had; the host is as before.
@@ -78,8 +86,10 @@ def up(host: Host, declaration: Declaration, *, restart: bool = False, confirm_w
     edit, scope = _Upping(host, declaration, record).edit()
     if restart:
         _clear_ended(host, record, declaration.name)
-    report = confirming.change(host, "up", edit, scope, record=record, within=confirm_within)
     after = edit.on(record)
+    if before is not None and after.forwarding != record.forwarding:
+        before(effects(host, host.preview(edit, scope, record).plan))
+    report = confirming.change(host, "up", edit, scope, record=record, within=confirm_within)
     networks = after.networks
     fresh = [row for row in edit.puts if isinstance(row, Attachment) and row.id not in record.attachments]
     ports = [(row, networks[row.network]) for row in fresh if networks[row.network].adopted]

@@ -62,7 +62,7 @@ def effects(host: Host, plan: Plan) -> tuple[str, ...]:
         if any(not forwards(item.name) for item in copies):
             said.append(f"IPv4: ICMP redirects are {'not ' * (value == '1')}accepted (accept_redirects of all)")
         if value == "0":
-            said += [f"IPv{family}: {', '.join(still)} forward as before"] if still else []
+            said += [f"IPv{family}: still forwarding: {', '.join(still)}"] if still else []
         elif family == 6:
             said += _advertisements(links, [_link(item) for item in changes if item.name.endswith("/accept_ra")])
     if "0" in switched(plan).values() and (strangers := read_strangers(host.access)):
@@ -81,7 +81,7 @@ def _advertisements(links: list[str], uplinks: list[str]) -> Iterator[str]:
     deaf = [link for link in links if link not in ("default", "lo", *uplinks)]
     deaf = [link for link in deaf if read_sysctl(f"net/ipv6/conf/{link}/accept_ra") == "1"]
     if deaf:
-        yield f"IPv6: {', '.join(deaf)} accept router advertisements no longer (accept_ra is 1)"
+        yield f"IPv6: router advertisements count no longer on {', '.join(deaf)} (accept_ra is 1)"
 
 
 def next_boot(record: Record) -> dict[str, tuple[str, Assignment | None]]:

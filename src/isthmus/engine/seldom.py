@@ -94,11 +94,18 @@ def leave_to_child(directory: str) -> None:
     reaper.leave_to_child(directory)
 
 
-def up(host: Host, declaration: Declaration, *, restart: bool = False, confirm_within: int | None = None) -> Report:
+def up(
+    host: Host,
+    declaration: Declaration,
+    *,
+    restart: bool = False,
+    confirm_within: int | None = None,
+    before: Callable[[tuple[str, ...]], None] | None = None,
+) -> Report:
     """Make the host as declared (declaring.py)."""
     from isthmus.engine import declaring
 
-    return declaring.up(host, declaration, restart=restart, confirm_within=confirm_within)
+    return declaring.up(host, declaration, restart=restart, confirm_within=confirm_within, before=before)
 
 
 def plan(host: Host, declaration: Declaration) -> Report:

@@ -201,8 +201,16 @@ def own_cookie() -> int:
 
 
 def boot_identity() -> tuple[str, int]:
-    """Return the kernel's boot id and the cookie of the namespace that we are in."""
-    fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    """Return the kernel's boot id and the cookie of the namespace that we are in.
+
+    Raises:
+        Unsupported: there is no /proc/sys.
+    """
+    path = "/proc/sys/kernel/random/boot_id"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as cause:
+        raise Unsupported("/proc/sys", f"cannot read {path}: there is none", hint="mount -t proc proc /proc") from cause
     try:
         return os.read(fd, 64).decode().strip(), own_cookie()
     finally:

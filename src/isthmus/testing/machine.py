@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["LeftBehind", "end_processes", "processes_of", "traces"]
 
-_FOLDERS: Final = ("/run/netns", "/etc/netns", "/var/lib/isthmus", "/run/isthmus")
+_FOLDERS: Final = ("/run/netns", "/etc/netns", "/etc/sysctl.d", "/var/lib/isthmus", "/run/isthmus")
 _DEADLINE_S: Final = 10.0
 
 

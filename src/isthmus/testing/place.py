@@ -32,7 +32,7 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /e
 umount -l "$1"
 mount -t tmpfs -o mode=755 "$ISTHMUS_LAB" /run
 mount -t sysfs sysfs /sys
-rm -rf /etc/netns /etc/resolv.conf
+rm -rf /etc/netns /etc/resolv.conf /etc/sysctl.conf /etc/sysctl.d/*
 echo "nameserver 203.0.113.9" >/etc/resolv.conf
 echo 0 >/proc/sys/net/ipv4/ip_forward
 for scope in all default; do

@@ -30,7 +30,7 @@ _MOVING: Final = re.compile(r".*_timer|.*_life_time|expires|handle|dynamic_neigh
 # `grep -r ""` prints PATH:VALUE; what cannot be read (stable_secret that is not set) is skipped.
 _SYSCTLS: Final = 'cd /proc/sys && exec grep -rs "" net/ipv4/conf net/ipv6/conf net/ipv4/ip_forward net/bridge'
 _FILES: Final = """
-for folder in /run/netns /etc/netns; do
+for folder in /run/netns /etc/netns /etc/sysctl.d; do
     [ -d "$folder" ] && find "$folder" -mindepth 1 -printf '%y %m %p\\n'
     [ -d "$folder" ] && find "$folder" -type f -size -64k -exec grep -Hs '' {} +
 done

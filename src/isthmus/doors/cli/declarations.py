@@ -7,7 +7,7 @@ import os.path
 from isthmus.declare import words
 from isthmus.doors.cli.errors import Usage
 from isthmus.doors.cli.output import print_lines
-from isthmus.doors.cli.report import tell, tell_json, together
+from isthmus.doors.cli.report import CHANGES, say_before, tell, tell_json, together
 from isthmus.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["VERBS", "declared_name"]
 
 _DEFAULT: Final = "isthmus.yaml"
-_CHANGES: Final = 2
 
 
 def _up(session: Session, given: Given) -> int:
@@ -35,7 +34,9 @@ def _up(session: Session, given: Given) -> int:
     declaration = load(given.text("FILE") or _DEFAULT)
     within = words.confirm_within(given.text("confirm-within"), "--confirm-within")
     restart = given.has("restart")
-    report = session.change(lambda host: up(host, declaration, restart=restart, confirm_within=within))
+    report = session.change(
+        lambda host: up(host, declaration, restart=restart, confirm_within=within, before=say_before)
+    )
     _tell(report, given)
     return 0
 
@@ -47,7 +48,7 @@ def _plan(session: Session, given: Given) -> int:
     declaration = load(given.text("FILE") or _DEFAULT)
     report = session.read(lambda host: plan(host, declaration))
     _tell(report, given)
-    return _CHANGES if report.plan else 0
+    return CHANGES if report.plan else 0
 
 
 def _tell(report: Report, given: Given) -> None:

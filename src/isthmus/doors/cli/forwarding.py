@@ -5,8 +5,8 @@ from __future__ import annotations
 from isthmus.declare import words
 from isthmus.doors.cli.errors import Usage
 from isthmus.doors.cli.networks import note_pending
-from isthmus.doors.cli.output import note, print_json, print_lines, table
-from isthmus.doors.cli.report import tell, tell_json
+from isthmus.doors.cli.output import print_json, print_lines, table
+from isthmus.doors.cli.report import CHANGES, say_before, tell, tell_json
 from isthmus.model.declared import ForwardingWish
 
 TYPE_CHECKING = False
@@ -40,18 +40,12 @@ def _switch(session: Session, given: Given, wish: ForwardingWish, *, on: bool) -
     if given.has("plan"):
         report = session.read(lambda host: plan_forwarding(host, wish, on=on))
     else:
-        report = session.change(lambda host: switch_forwarding(host, wish, on=on, before=_say))
+        report = session.change(lambda host: switch_forwarding(host, wish, on=on, before=say_before))
     if given.text("format") == "json":
         tell_json(report)
     else:
         tell(report, given, totals=True)
-    return 0
-
-
-def _say(effects: tuple[str, ...]) -> None:
-    """Say what will be done to links, before it is done."""
-    for one in effects:
-        note(one)
+    return CHANGES if given.has("plan") and report.plan else 0
 
 
 def _show(session: Session, given: Given, families: tuple[int, ...]) -> int:

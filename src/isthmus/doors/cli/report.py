@@ -11,9 +11,16 @@ if TYPE_CHECKING:
 
     from isthmus.doors.cli.parse import Given
 
-__all__ = ["UNDO", "tell", "tell_json", "together"]
+__all__ = ["CHANGES", "UNDO", "say_before", "tell", "tell_json", "together"]
 
 UNDO = "# undo"
+CHANGES = 2  # the exit status of a plan that has some
+
+
+def say_before(effects: Sequence[str]) -> None:
+    """Say what will be done to links, before it is done."""
+    for one in effects:
+        note(one)
 
 
 def tell(report: Report, given: Given, *, more: Sequence[str] = (), totals: bool = False) -> None:

@@ -335,7 +335,7 @@ VERBS: Final = (
             ),
             Option(flags=("-4", "--ipv4"), key="forwarding.ipv4", help="IPv4 alone"),
             Option(flags=("-6", "--ipv6"), key="forwarding.ipv6", help="IPv6 alone"),
-            Option(flags=("--plan",), help="only show what would change"),
+            Option(flags=("--plan",), help="only show what would change, with the status of `isthmus plan`"),
             _FORMAT,
             *_CHANGING,
         ),
