@@ -230,6 +230,12 @@ def test_a_link_that_a_network_needs_is_not_switched_off(lab: Lab) -> None:
     assert snapshot(lab.host) == before
 
 
+def test_a_bridge_of_ours_needs_no_wish(lab: Lab) -> None:
+    lab.host.isthmus(*NETWORK)
+    done = lab.host.isthmus("forwarding", "on", "--link", "br0", check=False)
+    assert (done.returncode, "link br0 is the bridge of network br0" in done.stderr) == (3, True)
+
+
 def test_one_link_is_taken_out_while_all_forward(lab: Lab) -> None:
     far = far_end(lab)
     lab.host.isthmus("forwarding", "on")

@@ -137,6 +137,15 @@ _RUN_WITHOUT: Final[Step] = lambda host: run(  # noqa: E731
 )
 _REMOVE_RUN: Final[Step] = lambda host: remove_namespace(host, "r", force=True)  # noqa: E731
 _UP: Final = _up(_FIRST)
+
+
+def _somebody_on(_host: Host) -> None:
+    for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        with open(f"/proc/sys/net/{name}", "w") as file:
+            file.write("1")
+
+
+_OFF_NOW: Final[Step] = lambda host: switch_forwarding(host, ForwardingWish(), on=False)  # noqa: E731
 _FOR_GOOD: Final = ForwardingWish(persist=True)
 _ON: Final[Step] = lambda host: switch_forwarding(host, _FOR_GOOD, on=True)  # noqa: E731
 _OFF: Final[Step] = lambda host: switch_forwarding(host, _FOR_GOOD, on=False)  # noqa: E731
@@ -174,6 +183,7 @@ VERBS: Final = {
     "confirm": Verb((repair, _GUARDED), _CONFIRM, (_OFF_LAN, _GUARDED), floor=3),
     "forwarding on": Verb(_WITH_NEIGHBOUR[:1], _ON, (_OFF,), floor=25),
     "forwarding off": Verb((*_WITH_NEIGHBOUR[:1], _ON), _OFF, (_ON,), leaving=True, floor=25),
+    "forwarding off, somebody's": Verb((repair, _somebody_on), _OFF_NOW, (_somebody_on,), leaving=True, floor=15),
     "reap": Verb(
         _WITH_NEIGHBOUR, lambda host: reap(host.directory), (), first=(_ATTACH, _DETACH), leaving=True, floor=8
     ),

@@ -14,6 +14,7 @@ from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import (
     AttachmentWish,
     Declaration,
+    ForwardingWish,
     LinkEndWish,
     LinkWish,
     NamespaceWish,
@@ -116,6 +117,16 @@ namespaces:
     assert found.namespaces[0].publishes == (PublishWish(port=80, host=Address.parse("127.0.0.1"), network="a"),)
 
 
+def test_forwarding_is_one_or_several() -> None:
+    both = ForwardingWish(families=(4, 6), persist=True)
+    assert loads("forwarding: {persist: true}\n", "x.yaml").forwarding == (both,)
+    text = "forwarding:\n- {ipv4: true}\n- {ipv6: true, link: [eth0, eth1]}\n"
+    assert loads(text, "x.yaml").forwarding == (
+        ForwardingWish(families=(4,)),
+        ForwardingWish(families=(6,), links=("eth0", "eth1")),
+    )
+
+
 def test_networks_may_be_a_list_of_names() -> None:
     found = loads("namespaces: {n: {networks: [a, b]}}", "x.yaml")
     assert [one.network for one in found.namespaces[0].attachments] == ["a", "b"]
@@ -181,7 +192,13 @@ BAD = [
     (_net("mtu: 0x5dc"), 2, "networks.br0.mtu", "68 to 65535"),
     (_net("mtu: 1_500"), 2, "networks.br0.mtu", "68 to 65535"),
     (_net('mtu: "1500"'), 2, "networks.br0.mtu", "unquoted"),
+    ("forwarding: {persist: yes}\n", 1, "forwarding.persist", "must be true or false"),
     # keys and types
+    ("forwarding: true\n", 1, "forwarding", "must be a mapping"),
+    ("forwarding:\n  family: 4\n", 2, "forwarding.family", "unknown key"),
+    ("forwarding:\n- ipv4: true\n- link: a/b\n", 3, "forwarding[1].link", "has no /"),
+    ("forwarding:\n- {ipv4: true}\n- {}\n", 3, "forwarding[1]", "IPv4 forwarding a second time"),
+    ("forwarding:\n- {link: a}\n- {link: [a], ipv6: true}\n", 3, "forwarding[1]", "IPv6 forwarding on a a second"),
     ("network: {}\n", 1, "network", "unknown key"),
     (_net("gatway: 10.0.0.1"), 2, "networks.br0.gatway", "unknown key"),
     ("networks: [br0]\n", 1, "networks", "must be a mapping"),

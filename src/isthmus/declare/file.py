@@ -98,11 +98,15 @@ class _Places:
 
     def key(self, field: str) -> tuple[str, int, int]:
         """Return the field as written, line and column of its key."""
-        return self._keys.get(field) or self.find(field)
+        single = field.replace("[0]", "")  # one item that stands for a list
+        return self._keys.get(field) or self._keys.get(single) or self.find(field)
 
     def find(self, field: str) -> tuple[str, int, int]:
         """Return the field as written, line and column; of a field that is not written, its holder's."""
         while field not in self._marks:
+            single = field.replace("[0]", "")
+            if single in self._marks:
+                return self._marks[single]
             field = field[: max(field.rfind("."), field.rfind("["), 0)]
         return self._marks[field]
 

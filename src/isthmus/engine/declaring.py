@@ -224,9 +224,7 @@ class _Upping:
         return wish.command is not None
 
     def _forwarding(self) -> dict[str, Forwarding]:
-        bridges = {row.bridge for row in self._record.networks.values()}
-        bridges |= {wish.name for wish in self._wish.networks}
-        return wished_rows(self._host, self._wish.forwarding, self._before, self._name, bridges)
+        return wished_rows(self._host, self._wish.forwarding, self._before, self._name)
 
     def _wish_of(self, row: DirectLink) -> LinkWish | None:
         for wish in self._wish.links:

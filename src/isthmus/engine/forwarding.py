@@ -24,7 +24,7 @@ from isthmus.store.edit import Edit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Final
 
     from isthmus.model.declared import ForwardingWish
@@ -112,14 +112,20 @@ def _edit(known: Record, rows: dict[str, Forwarding]) -> Edit:
     return Edit(puts=puts, drops=tuple(("forwarding", one) for one in known.forwarding if one not in rows))
 
 
-def _places(host: Host, wish: ForwardingWish, coming: Container[str] = ()) -> Iterator[tuple[int, str]]:
+def _places(host: Host, wish: ForwardingWish, record: Record) -> Iterator[tuple[int, str]]:
     """Yield (family, link) that a wish means; a family that is not there is left out when both are meant."""
+    bridges = {network.bridge: network.name for network in record.networks.values() if not network.adopted}
     families = [family for family in wish.families if read_sysctl(SWITCHES[family]) is not None]
     if not families:
         missing = SWITCHES[wish.families[0]]
         raise Unsupported("forwarding", f"cannot read sysctl {missing}: there is none", hint="mount -t proc proc /proc")
     for link in wish.links or ("",):
-        here = [one for one in families if not link or link in coming or link in forwarding_links(one)]
+        if link in bridges:
+            raise Refused(
+                f"link {link} is the bridge of network {bridges[link]}, which forwards by it what it needs",
+                users=(f"network {bridges[link]}",),
+            )
+        here = [one for one in families if not link or link in forwarding_links(one)]
         if not here:
             if host.access.link(HOST, link) is None:
                 raise NotFound(f"no link {link!r}", hint="isthmus forwarding shows them")
@@ -153,17 +159,15 @@ def _check_owner(before: Forwarding | None, owner: str) -> None:
 # On
 
 
-def wished_rows(
-    host: Host, wishes: Iterable[ForwardingWish], record: Record, owner: str = "", coming: Container[str] = ()
-) -> dict[str, Forwarding]:
-    """Return the rows that wishes come to, by id; `coming` are links that the same change makes.
+def wished_rows(host: Host, wishes: Iterable[ForwardingWish], record: Record, owner: str = "") -> dict[str, Forwarding]:
+    """Return the rows that wishes come to, by id.
 
     Raises:
         Refused, NotFound, Unsupported: they cannot be had.
     """
     rows: dict[str, Forwarding] = {}
     for wish in wishes:
-        for family, link in _places(host, wish, coming):
+        for family, link in _places(host, wish, record):
             row = Forwarding(family=family, link=link, persist=wish.persist, owner=owner)
             before = record.forwarding.get(row.id)
             if before is not None and not owner:
@@ -192,7 +196,7 @@ def _not_reached(wish: ForwardingWish) -> tuple[str, ...]:
 
 
 def _off(host: Host, wish: ForwardingWish, known: Record, record: Record) -> _Course:
-    places, notes = list(_places(host, wish)), list[str]()
+    places, notes = list(_places(host, wish, record)), list[str]()
     rows = dict(record.forwarding)
     for family, link in places:
         row = rows.pop(Forwarding(family=family, link=link).id, None)

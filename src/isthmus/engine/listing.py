@@ -202,7 +202,7 @@ def _borrowed(host: Host, record: Record, network: Network) -> list[Json]:
     return [
         {"name": row.name, "before": row.before, "gave": row.gave}
         for row in record.borrowed.values()
-        if row.name in needed and (network.has_exit or f"/{network.bridge}/" in row.name)
+        if row.name in needed and row.before != row.gave and (network.has_exit or f"/{network.bridge}/" in row.name)
     ]
 
 
