@@ -333,6 +333,7 @@ namespaces:
     networks: {p: {}, n: {ip: 10.1.0.77, mac: "02:00:00:00:00:77", ifname: in0}}
     publish: [{port: "8000:81", network: n}, "90:90/udp"]
   b: {networks: {n: {}}, publish: ["8002:80"]}
+forwarding: {persist: true}
 links: [[{ns: a, ip: 10.9.0.5/30, name: v}, {ns: b, ip: 10.9.0.6/30, name: v}]]
 """
 

@@ -12,7 +12,7 @@ net/ipv6/ip6_output.c.
 from __future__ import annotations
 
 from isthmus.model.host import Sysctl
-from isthmus.model.plan import Change, Plan, Remove
+from isthmus.model.plan import Change, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,9 +75,12 @@ def switched(plan: Plan) -> dict[int, str]:
 
 
 def put_back(plan: Plan, switch: Sysctl) -> Iterator[Sysctl]:
-    """Yield the values that have to be written after a switch of the plan: all that it overwrites with another."""
+    """Yield the values that have to be written after a switch of the plan: all that it overwrites with another.
+
+    Those of links that the plan makes are steps of their own, and come later.
+    """
     values = {family: switch.value for family, name in SWITCHES.items() if name == switch.name}
-    steps = [step.item for step in plan.steps if not isinstance(step, Remove)]
+    steps = [step.item for step in plan.steps if isinstance(step, Change)]
     for item in (*plan.kept, *steps):
         if isinstance(item, Sysctl) and overwritten(item.name, values) not in (None, item.value):
             yield item

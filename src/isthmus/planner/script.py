@@ -109,7 +109,7 @@ class _Writer:
             case Ruleset():
                 return self._table(step)
             case Sysctl() as item:
-                return [] if isinstance(step, Remove) else list(self._sysctl(item))
+                return [] if isinstance(step, Remove) else list(self._sysctl(step, item))
             case Bridge() as item:
                 return _bridge(step, item)
             case BridgedNic() as item:
@@ -132,9 +132,9 @@ class _Writer:
             return _command("nsenter", f"--net={self._paths[netns]}", tool, *words)
         return _command(tool, "-netns", netns, *words)
 
-    def _sysctl(self, item: Sysctl) -> Iterator[str]:
+    def _sysctl(self, step: Step, item: Sysctl) -> Iterator[str]:
         """Write a value; what a global switch is copied to is written with it, where it is to be another."""
-        if overwritten(item.name, self._switched) is not None:
+        if isinstance(step, Change) and overwritten(item.name, self._switched) is not None:
             return
         copies = put_back(self._plan, item) if item.name in SWITCHES.values() else ()
         for one in (item, *copies):
