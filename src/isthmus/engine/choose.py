@@ -60,7 +60,7 @@ class Chooser:
         # Attachments that give their addresses up in the same edit.
         self.leaving: frozenset[str] = frozenset()
         self._last: dict[tuple[str, int], Address] = {}
-        self._large: dict[str, bool] = {}
+        self._ports: dict[str, int] = {}
         self._now = time.time()
         self._sequence = 0
 
@@ -177,7 +177,7 @@ class Chooser:
         """
         identity = before.id if before is not None else os.urandom(6).hex()
         addresses = self._addresses(wish, network, before)
-        self._spare_the_announcement(network, addresses)
+        self._look_at_ports(network, addresses)
         sequence = before.sequence if before is not None else self.sequence()
         return Attachment(
             id=identity,
@@ -192,23 +192,28 @@ class Chooser:
             owner=owner,
         )
 
-    def _spare_the_announcement(self, network: Network, addresses: tuple[Address, ...]) -> None:
-        """On a bridge with many ports, do not announce an address that nobody ever had: no cache can be wrong.
+    def _look_at_ports(self, network: Network, addresses: tuple[Address, ...]) -> None:
+        """Tell what a port need not wait for: a bridge with others has its carrier.
 
-        The broadcast reaches the ports one by one, 1.6 us each (docs/decisions/0008).
+        And on one with many, an address that nobody ever had is not announced, since no cache can be wrong: the
+        broadcast reaches the ports one by one, 1.6 us each (docs/decisions/0008).
         """
-        if network.adopted or not self._is_large(network.name):
+        ports = self._ports_of(network.name)
+        if ports:
+            self._host.access.populated.add(network.bridge)
+        if network.adopted or ports <= _MANY_PORTS:
             return
         for address in addresses:
             known = (network.name, address.packed)
             if not self._host.db.all("SELECT 1 FROM leases WHERE network = ? AND address = ?", known):
                 self._host.access.unannounced.add(address)
 
-    def _is_large(self, network: str) -> bool:
-        if network not in self._large:
-            query = "SELECT 1 FROM attachments WHERE network = ? LIMIT 1 OFFSET ?"
-            self._large[network] = bool(self._host.db.all(query, (network, _MANY_PORTS)))
-        return self._large[network]
+    def _ports_of(self, network: str) -> int:
+        """Return how many ports a network has on record, as far as one more than many."""
+        if network not in self._ports:
+            query = "SELECT count(*) FROM (SELECT 1 FROM attachments WHERE network = ? LIMIT ?)"
+            self._ports[network] = self._host.db.one(query, (network, _MANY_PORTS + 1))[0]
+        return self._ports[network]
 
     def _mac(self, wish: AttachmentWish, identity: str, before: Attachment | None) -> Mac:
         if wish.mac is None:

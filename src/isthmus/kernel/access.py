@@ -40,6 +40,8 @@ class Access:
         self.resident = False
         # New addresses that no neighbour can know by another MAC.
         self.unannounced: set[Address] = set()
+        # Bridges that have ports of ours already.
+        self.populated: set[str] = set()
         self._fds: dict[str, int] = {}
         self._known: dict[str, Namespace] = {}
         # Ifindexes of bridges, for residents; a call that fails clears it.
@@ -85,6 +87,7 @@ class Access:
             self.forget(netns)
         self._known.clear()
         self.unannounced.clear()
+        self.populated.clear()
 
     def cookie_of(self, netns: str) -> int:
         """Return the cookie that a namespace is known by; 0: it is not made yet, or unknown."""

@@ -136,7 +136,8 @@ class LinkHands:
             self._indexes[item.peer_netns, item.peer_name] = rtnl_link.decode(answers[0].payloads[0]).peer
             if item.master:
                 self._ports[item.peer_netns, item.peer_name] = item.master, item.peer_mac
-                self._carriers.setdefault(item.master, item.name)
+                if item.master not in access.populated:
+                    self._carriers.setdefault(item.master, item.name)
         else:
             self._queue(item.netns, *_far_end(item, item.name, item.alias))
         self._queue(item.peer_netns, *_far_end(item, item.peer_name, None if item.netns == HOST else item.alias))
