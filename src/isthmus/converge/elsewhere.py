@@ -5,7 +5,7 @@ from __future__ import annotations
 from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Network, Record
 from isthmus.planner.desired import Scope, desired
-from isthmus.planner.forwarding import Facts
+from isthmus.planner.forwarding import Facts, namespace_sysctls
 from isthmus.store.edit import Edit
 from isthmus.store.slices import load_slice, multihomed_namespaces, perhaps_publishing, publishes_elsewhere
 from isthmus.store.sqlite import Database
@@ -35,7 +35,7 @@ def keep_for_others(
     if not loopback and not published:
         return wanted
     kept = new.replace(loopback_elsewhere=frozenset(loopback), published_elsewhere=frozenset(published))
-    return desired(kept, scope, facts)
+    return {**wanted, **{item.key: item for item in namespace_sysctls(kept, scope.namespaces, facts)}}
 
 
 def _needed(db: Database, network: Network, namespaces: frozenset[str], facts: Facts) -> set[str]:

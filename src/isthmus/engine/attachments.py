@@ -117,13 +117,15 @@ def detach(host: Host, network: str, target: str) -> Report:
     Raises:
         NotFound: nothing of the kind is on record.
     """
-    namespace = find_namespace(host, target)
-    record = load_slice(host.db, [namespace.id])
+    name = target
+    record = load_slice(host.db, [name])
+    if name not in record.namespaces:
+        name = find_namespace(host, target).id
+        record = load_slice(host.db, [name])
     found = [one for one in record.attachments.values() if one.network == network]
     if not found:
-        raise NotFound(f"{namespace.id} is not attached to network {network!r}")
-    edit = detach_edit(record, found[0])
-    return host.change("detach", edit, scope_of(namespace.id), leaving=True, record=record)
+        raise NotFound(f"{name} is not attached to network {network!r}")
+    return host.change("detach", detach_edit(record, found[0]), scope_of(name), leaving=True, record=record)
 
 
 def detach_edit(record: Record, row: Attachment) -> Edit:

@@ -23,10 +23,18 @@ __all__ = ["drop_file", "drop_lines", "read_file", "read_text", "write_file"]
 def read_text(path: str) -> str:
     """Return a file's text; empty where there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    try:
+        pieces = []
+        while piece := os.read(fd, 65536):
+            pieces.append(piece)
+        return b"".join(pieces).decode("utf-8", "surrogateescape")
+    except IsADirectoryError:
+        return ""
+    finally:
+        os.close(fd)
 
 
 def read_file(item: FileObject) -> FileObject | None:
@@ -94,7 +102,8 @@ def _fill(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         data = text.encode("utf-8", "surrogateescape")
-        size = os.fstat(fd).st_size
+        size = os.lseek(fd, 0, os.SEEK_END)
+        os.lseek(fd, 0, os.SEEK_SET)
         _write_all(fd, data.ljust(size, b"\n"))
         if size > len(data):
             os.ftruncate(fd, len(data))
@@ -126,16 +135,17 @@ def drop_lines(path: str, gone: Sequence[HostsLine]) -> None:
         KernelError, NotPermitted: it cannot be written.
     """
     try:
-        lines = read_text(path).splitlines(keepends=True)
+        text = read_text(path)
+        lines = text.splitlines(keepends=True)
         without = {"\n", *(f"{item.address} {item.name}\n" for item in gone)}
-        kept = [line for line in lines if line not in without]
-        if "".join(kept) in ("", HOSTS_HEAD):
+        kept = "".join([line for line in lines if line not in without])
+        if kept in ("", HOSTS_HEAD):
             _unlink(path)
             directory = os.path.dirname(path)
             _rmdir(directory)
             _rmdir(os.path.dirname(directory))
-        elif len(kept) < len(lines):
-            _fill(path, "".join(kept))
+        elif kept != text:
+            _fill(path, kept)
     except OSError as cause:
         raise _refusal("remove", path, cause) from cause
 

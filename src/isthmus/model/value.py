@@ -61,6 +61,7 @@ class Value(metaclass=_ValueType):
 
     if TYPE_CHECKING:
         _fields: ClassVar[tuple[str, ...]]
+        _values: ClassVar[Any]
 
     if not TYPE_CHECKING:
 
@@ -104,7 +105,7 @@ class Value(metaclass=_ValueType):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
-        return type(self)(**{**{name: getattr(self, name) for name in self._fields}, **changes})
+        return type(self)(**{**dict(zip(self._fields, self._values, strict=True)), **changes})
 
 
 def _rebuild(cls: type, values: tuple[object, ...]) -> object:

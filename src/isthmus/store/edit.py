@@ -35,13 +35,14 @@ class Edit(Value):
 
     def on(self, record: Record) -> Record:
         """Return the record after the edit."""
-        tables: dict[str, Any] = {kind: dict(getattr(record, kind)) for kind in KEYS}
+        touched = {kind for kind, _ in self.drops} | {kind_of(row) for row in self.puts}
+        tables: dict[str, Any] = {kind: dict(getattr(record, kind)) for kind in touched}
         for kind, key in self.drops:
             tables[kind].pop(key, None)
         for row in self.puts:
             kind = kind_of(row)
             tables[kind][getattr(row, KEYS[kind])] = row
-        return record.replace(**tables)
+        return record.replace(**tables) if tables else record
 
     def inverse(self, record: Record) -> Edit:
         """Return the edit that leads back to a record. A namespace of ours that went is to be made again."""
