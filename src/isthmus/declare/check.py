@@ -64,8 +64,7 @@ def network(wish: NetworkWish, field: str = "") -> list[InvalidInput]:
     found += _gateways(wish, f"{at}gateway")
     found += _snat(wish, f"{at}snat")
     found += _ranges(wish, f"{at}range")
-    if wish.uplink == NIC:
-        found += _nic(wish, at)
+    found += _nic(wish, at) if wish.uplink == NIC else _dhcp(wish, f"{at}dhcp")
     if wish.name in wish.allow:
         found.append(InvalidInput(f"{at}allow", wish.name, "a network need not be allowed to talk with itself"))
     has_ipv6 = not wish.subnets or any(prefix.family == IPV6 for prefix in wish.subnets)
@@ -128,6 +127,11 @@ def _ranges(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
             yield InvalidInput(f"{field}[{index}]", f"{first}-{last}", why)
         elif not wish.subnets and wish.uplink != NIC:
             yield InvalidInput(f"{field}[{index}]", f"{first}-{last}", "a range needs a subnet to lie in")
+
+
+def _dhcp(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:
+    if wish.dhcp is not None:
+        yield InvalidInput(field, wish.dhcp, "only the lease of an interface on the bridge is taken over (uplink nic)")
 
 
 def _nic(wish: NetworkWish, at: str) -> Iterator[InvalidInput]:

@@ -23,10 +23,12 @@ from isthmus.model.network import NIC
 __all__ = [
     "Argument",
     "Described",
+    "DhcpField",
     "Flag",
     "Gateways",
     "IfnameField",
     "IpField",
+    "IpOrDhcpField",
     "LinkIpField",
     "MacField",
     "MtuField",
@@ -175,6 +177,10 @@ def _gateway(value: object) -> Address:
         raise objection(f"{error.why}, nor none") from None
 
 
+def _ip(text: str, field: str) -> Address | str:
+    return text if text == words.DHCP else Address.parse(text, field)
+
+
 def _publish(text: str, field: str) -> PublishWish:
     return words.publish(text, field)
 
@@ -196,6 +202,7 @@ MacField = Annotated[
 ]
 SubnetField = Annotated[Prefix, _word(Prefix.parse), _text_schema("ADDRESS/LENGTH")]
 IpField = Annotated[Address, _word(Address.parse), _text_schema("An IPv4 or IPv6 address.")]
+IpOrDhcpField = Annotated[Address | str, _word(_ip), _text_schema("An IPv4 or IPv6 address, or dhcp.")]
 LinkIpField = Annotated[tuple[Address, int], _word(words.link_address), _text_schema("ADDRESS/LENGTH")]
 UplinkField = Annotated[
     tuple[_UplinkKind, str],
@@ -215,6 +222,11 @@ UplinkField = Annotated[
             "nic: the bridge takes this interface, and members are on its LAN.",
         }
     ),
+]
+DhcpField = Annotated[
+    str,
+    _word(words.dhcp),
+    _text_schema("A client identifier.", pattern="^(auto|none|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+)$"),
 ]
 RangeField = Annotated[tuple[Address, Address], _word(words.address_range), _text_schema("FIRST-LAST")]
 PublishSpec = Annotated[

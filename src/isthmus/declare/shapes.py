@@ -14,10 +14,12 @@ from isthmus.declare import words
 from isthmus.declare.fields import (
     Argument,
     Described,
+    DhcpField,
     Flag,
     Gateways,
     IfnameField,
     IpField,
+    IpOrDhcpField,
     LinkIpField,
     MacField,
     MtuField,
@@ -31,6 +33,7 @@ from isthmus.declare.fields import (
     many,
     objection,
 )
+from isthmus.model.address import Address
 from isthmus.model.declared import (
     AttachmentWish,
     Declaration,
@@ -112,6 +115,11 @@ class NetworkShape(Shape):
     no_gateway: Flag = Field(default=False, description="The same as `gateway: none`.")
     bridge: IfnameField | None = Field(default=None, description="An existing bridge to adopt; default: one of ours.")
     uplink: UplinkField = ("nat", "")
+    dhcp: DhcpField | None = Field(
+        default=None,
+        description="With uplink nic: isthmus goes on with the host's lease by this DHCP client identifier "
+        "(octets in hex with colons), by that of the last client (auto), or without one (none).",
+    )
     range: Annotated[list[RangeField], *many("FIRST-LAST: the addresses that may be given, at most one a family.")] = (
         Field(default=[])
     )
@@ -142,6 +150,7 @@ class NetworkShape(Shape):
             bridge=self.bridge,
             uplink=self.uplink[0],
             nic=self.uplink[1],
+            dhcp=self.dhcp,
             ranges=tuple(self.range),
             snat=tuple(self.snat),
             isolate_ports=self.isolate_ports,
@@ -154,9 +163,12 @@ class NetworkShape(Shape):
 class AttachmentShape(Shape):
     """A namespace's port on a network."""
 
-    ip: Annotated[list[IpField], *many("Its addresses, at most one a family; default: the next free ones.")] = Field(
-        default=[]
-    )
+    ip: Annotated[
+        list[IpOrDhcpField],
+        *many(
+            "Its addresses, at most one a family; dhcp: the LAN's server gives the IPv4 one; default: the next free."
+        ),
+    ] = Field(default=[])
     mac: MacField | None = Field(default=None, description="Default: chosen.")
     ifname: IfnameField | None = Field(default=None, description="The link's name inside; default: chosen.")
     default_route: Flag | None = Field(
@@ -174,7 +186,8 @@ class AttachmentShape(Shape):
         """Return what it wishes for."""
         return AttachmentWish(
             network=network,
-            ips=tuple(self.ip),
+            ips=tuple(one for one in self.ip if isinstance(one, Address)),
+            leased=any(not isinstance(one, Address) for one in self.ip),
             mac=self.mac,
             ifname=self.ifname,
             default_route=False if self.no_default_route else self.default_route,

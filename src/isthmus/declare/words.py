@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from isthmus.model.network import Uplink
 
 __all__ = [
+    "DHCP",
     "MTU_MAX",
     "MTU_MIN",
     "MTU_MIN_IPV6",
@@ -31,8 +32,10 @@ __all__ = [
     "address_range",
     "addresses",
     "confirm_within",
+    "dhcp",
     "families",
     "ifname",
+    "ips",
     "is_multicast",
     "link_address",
     "link_name",
@@ -54,6 +57,9 @@ _FILE_NAME_BYTES: Final = 255
 _IFNAME_BYTES: Final = 15
 _DAY_S: Final = 86400
 _ALTIFNAME_BYTES: Final = 127
+_OPTION_BYTES: Final = 255
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
+DHCP: Final = "dhcp"
 _ALPHANUMERIC: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NAME: Final = _ALPHANUMERIC | frozenset("_.-")
 # The kernel's isspace() is Latin-1: the byte a0 is a space to it, also as the second half of a UTF-8 letter.
@@ -211,6 +217,31 @@ def addresses(texts: Iterable[str], field: str) -> tuple[Address, ...]:
 def families(*, ipv4: bool, ipv6: bool) -> tuple[int, ...]:
     """Return the families that are meant: both where none is named."""
     return (*((4,) if ipv4 or not ipv6 else ()), *((6,) if ipv6 or not ipv4 else ()))
+
+
+def ips(texts: Iterable[str], field: str) -> tuple[tuple[Address, ...], bool]:
+    """Read addresses as `--ip` takes them; return them, and whether `dhcp` stands for the IPv4 one."""
+    listed = list(texts)
+    found = addresses([one for one in listed if one != DHCP], field)
+    leased = DHCP in listed
+    if leased and any(one.family == IPV4 for one in found):
+        raise InvalidInput(field, DHCP, "a second IPv4 address: at most one a family")
+    return found, leased
+
+
+def dhcp(text: str, field: str) -> str:
+    """Read a DHCP client identifier, octets in hex with colons between; return its digits, `auto` or `none`.
+
+    Source: RFC 2132 section 9.14: at least two octets; an option has 255 at most.
+    """
+    if text in ("auto", "none"):
+        return text
+    octets = text.split(":")
+    if 2 <= len(octets) <= _OPTION_BYTES and all(len(one) == 2 and _HEX.issuperset(one) for one in octets):
+        return "".join(octets).lower()
+    raise InvalidInput(
+        field, text, "a client identifier is written as 01:02:03, two octets at least; or say auto or none"
+    )
 
 
 def link_address(text: str, field: str) -> tuple[Address, int]:

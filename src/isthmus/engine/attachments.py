@@ -11,6 +11,7 @@ from isthmus.engine.publishes import publish_row
 from isthmus.engine.targets import find_namespace, locate_target, scope_of
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import Inside
+from isthmus.model.address import Address
 from isthmus.model.declared import AttachmentWish, LinkEndWish, LinkWish, PublishWish
 from isthmus.model.host import TRASH_GROUP
 from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record
@@ -32,9 +33,10 @@ _PATIENCE_S: Final = 5.0  # a longer wait is told, not made
 
 
 class Attached(Value):
-    """What an attach made: the row, the publishes with it, and the report."""
+    """What an attach made: the row, its addresses (a leased one too), the publishes with it, and the report."""
 
     attachment: Attachment
+    addresses: tuple[Address, ...]
     publishes: tuple[Publish, ...]
     report: Report
 
@@ -63,10 +65,16 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
         meant = one if one.network is not None or wish.default_route else one.replace(network=None)
         rows.append(publish_row(host, meant, namespace.id, future, beside=rows))
     edit = edit.plus(Edit(puts=tuple(rows)))
-    report = host.change("attach", edit, scope_of(namespace.id), fresh=True, record=record)
+    # One that waits for a lease is not tried twice.
+    report = host.change("attach", edit, scope_of(namespace.id), fresh=not wish.leased, record=record)
     if network.adopted:
         report = report.replace(notes=(*report.notes, *settle_ports(host, [(row, network)])))
-    return Attached(attachment=row, publishes=tuple(rows), report=report)
+    addresses = row.addresses
+    if row.leased:
+        from isthmus.engine.leases import leased_addresses
+
+        addresses = (*(one for one, _ in leased_addresses(host, row)), *addresses)
+    return Attached(attachment=row, addresses=addresses, publishes=tuple(rows), report=report)
 
 
 def settle_ports(host: Host, ports: Iterable[tuple[Attachment, Network]]) -> tuple[str, ...]:

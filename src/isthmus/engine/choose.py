@@ -187,6 +187,7 @@ class Chooser:
             host_ifname=before.host_ifname if before is not None else f"isv{os.urandom(5).hex()}",
             mac=self._mac(wish, identity, before),
             addresses=addresses,
+            leased=wish.leased,
             priority=_priority(wish, sequence, record, namespace, before),
             sequence=sequence,
             owner=owner,
@@ -241,9 +242,15 @@ class Chooser:
             if not any(address in subnet.prefix for subnet in network.subnets):
                 ranges = ", ".join(str(one.prefix) for one in network.subnets)
                 raise InvalidInput("ip", str(address), f"outside network {network.name} ({ranges})")
+        if wish.leased and not network.is_lan:
+            raise InvalidInput(
+                "ip", "dhcp", f"network {network.name} is no LAN (uplink nic): isthmus gives the addresses"
+            )
         found = []
         for subnet in network.subnets:
             family = subnet.prefix.family
+            if family == 4 and wish.leased:
+                continue
             wanted = [one for one in wish.ips if one.family == family]
             if len(wanted) > 1:
                 raise InvalidInput("ip", str(wanted[1]), "an attachment has one address a family")
@@ -258,10 +265,10 @@ class Chooser:
                 found += self._on_lan(network, subnet)
             else:
                 found.append(self._next(network, subnet))
-        if network.is_lan and not found:
+        if network.is_lan and not found and not wish.leased:
             raise Refused(
                 f"network {network.name} has no range of addresses to give on its LAN",
-                hint="give one with --ip, or a range to the network: --range FIRST-LAST",
+                hint="give one with --ip, or let its DHCP server: --ip dhcp, or give the network a --range FIRST-LAST",
             )
         return tuple(found)
 

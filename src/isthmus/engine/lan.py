@@ -7,6 +7,7 @@ import os
 
 from isthmus.converge import Host
 from isthmus.engine.choose import range_in
+from isthmus.engine.leases import IFA_F_PERMANENT
 from isthmus.errors import InvalidInput, NotFound, Refused
 from isthmus.kernel.nic import await_running, read_carried
 from isthmus.kernel.probe import occupied
@@ -65,6 +66,7 @@ def lan_network(
             host.notes.append(
                 f"rules of table {', '.join(named)} name {link.name}: what came in by it comes by {bridge}"
             )
+        _heed_managers(host, link, wish)
     subnets = _subnets(host, wish, link, before)
     for subnet in subnets:
         for other in others:
@@ -78,6 +80,7 @@ def lan_network(
         subnets=subnets,
         uplink=NIC,
         nic=link.name,
+        dhcp=_identifier(link, wish, before),
         isolate_ports=wish.isolate_ports,
         mtu=wish.mtu or (link.mtu if before is None else before.mtu),
         sequence=sequence if before is None else before.sequence,
@@ -122,6 +125,56 @@ def _check(host: Host, link: Link) -> None:
     for one in read_carried(host.access, name):
         if one.kind == rtnl_carried.ADDRESS and rtnl_carried.is_failed(one.payload):
             raise Refused(f"address {one.words[2]} of {name} is used by somebody else (duplicate-address detection)")
+
+
+def _heed_managers(host: Host, link: Link, wish: NetworkWish) -> None:
+    """Note what somebody else will do to a link that is about to move, at the next reboot or sooner.
+
+    Raises:
+        Refused: somebody else's DHCP client keeps an address of the link.
+    """
+    from isthmus.kernel.managers import managers_of
+
+    addresses = [rtnl_address.decode(one) for one in host.access.route(HOST).dump(rtnl_address.of_link(link.index))]
+    leased = [one for one in addresses if one.address.family == 4 and not one.flags & IFA_F_PERMANENT]
+    managers = managers_of(link)
+    for one in managers:
+        if one.leases:
+            known = _shown(one.identifier)
+            back = next((f"; at a reboot {other.returns}" for other in managers if other.returns), "")
+            raise Refused(
+                f"link {link.name} has {_told(leased)} from {one.name}, which would not leave it on the bridge",
+                users=(one.name,),
+                hint=f"{one.remedy}; then say it again with --dhcp {known}{back}",
+            )
+    for one in managers:
+        if one.returns:
+            host.notes.append(f"{one.name} manages {link.name}: at a reboot {one.returns}, unless you {one.remedy}")
+    if leased and wish.dhcp is None:
+        host.notes.append(f"{_told(leased)} of {link.name} is leased, and nobody renews it: --dhcp auto would")
+
+
+def _identifier(link: Link, wish: NetworkWish, before: Network | None) -> str:
+    """Return by which identifier a DHCP client of ours goes on with the host's lease; empty: none does."""
+    if wish.dhcp != "auto":
+        return wish.dhcp or ""
+    if before is not None and before.dhcp:
+        return before.dhcp
+    from isthmus.kernel.dhcp_clients import last_identifier
+
+    found = last_identifier(link)
+    return f"01{link.mac.packed.hex()}" if found is None and link.mac is not None else found or "none"
+
+
+def _told(leased: list[rtnl_address.IpAddress]) -> str:
+    return f"address {leased[0].address}" if leased else "its address"
+
+
+def _shown(identifier: str | None) -> str:
+    """Return a client identifier as --dhcp takes it."""
+    if identifier is None:
+        return "auto"
+    return bytes.fromhex(identifier).hex(":") or "none"
 
 
 def _subnets(host: Host, wish: NetworkWish, link: Link, before: Network | None) -> tuple[Subnet, ...]:

@@ -12,6 +12,7 @@ from math import ceil
 from isthmus.converge import Host
 from isthmus.converge.host_files import kept_forwarding
 from isthmus.converge.pending import seconds_left
+from isthmus.engine.leases import leased_addresses
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.dump import Dumper
 from isthmus.kernel.netns import boot_identity
@@ -92,6 +93,7 @@ def _network(host: Host, record: Record, network: Network) -> Json:
         "mtu": network.mtu,
         "uplink": network.uplink,
         "nic": network.nic or None,
+        "dhcp": network.dhcp or None,
         "snat": [str(one) for one in network.snat],
         "subnets": [
             {
@@ -136,9 +138,9 @@ def inspect_network(host: Host, name: str) -> Json:
     }
 
 
-def member_addresses(network: Network | None, attachment: Attachment) -> list[str]:
-    """Return an attachment's addresses with the prefix lengths of its network."""
-    found = []
+def member_addresses(host: Host, network: Network | None, attachment: Attachment) -> list[str]:
+    """Return an attachment's addresses with the prefix lengths of its network; leased ones as they are now."""
+    found = [f"{address}/{length}" for address, length in leased_addresses(host, attachment)]
     for address in attachment.addresses:
         subnet = network.subnet(address.family) if network is not None else None
         found.append(f"{address}/{subnet.prefix.length if subnet is not None else address.bits}")
@@ -167,7 +169,8 @@ def _member(host: Host, record: Record, network: Network, attachment: Attachment
         "host_ifname": attachment.host_ifname,
         "host_up": link is not None and link.is_up,
         "mac": str(attachment.mac),
-        "addresses": member_addresses(network, attachment),
+        "addresses": member_addresses(host, network, attachment),
+        "leased": attachment.leased,
         "default_route": default,
         "publishes": sorted(publishes),
         "alive": host.access.is_alive(attachment.namespace),

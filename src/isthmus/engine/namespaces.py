@@ -83,7 +83,8 @@ def remove_namespace(host: Host, name: str, *, force: bool = False) -> Report:
     if is_run and not force:
         raise Refused(f"network namespace {name} is that of a run", hint=f"isthmus stop {name}, or say --force")
     if present:
-        _empty(name, force=force, supervised=name in record.commands)
+        leased = any(one.leased for one in record.attachments_of(name))
+        _empty(name, force=force, supervised=leased or name in record.commands)
     if row.id not in record.namespaces or not row.made:
         record = Edit(puts=(row.replace(made=True),)).on(record)
     edit, scope = namespace_edit(record, name), scope_of(name)

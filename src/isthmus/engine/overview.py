@@ -75,13 +75,15 @@ def namespaces(host: Host, record: Record | None = None) -> list[Json]:
         found = _look(path)
         if found is not None:
             row = by_cookie.get(found.cookie)
-            shown[name] = _namespace(record, name, row if row is not None and row.id == name else None, found, counts)
+            shown[name] = _namespace(
+                host, record, name, row if row is not None and row.id == name else None, found, counts
+            )
     for row in record.namespaces.values():
         if row.id in shown and shown[row.id]["cookie"] == row.cookie:
             continue
         alive = host.access.is_alive(row.id)
         found = _look(f"/proc/self/fd/{host.access.fd(row.id)}") if alive else None
-        shown[row.id] = _namespace(record, row.id, row, found, counts)
+        shown[row.id] = _namespace(host, record, row.id, row, found, counts)
     return [shown[name] for name in sorted(shown)]
 
 
@@ -98,10 +100,15 @@ def _look(path: str) -> _Found | None:
 
 
 def _namespace(
-    record: Record, name: str, row: Namespace | None, found: _Found | None, counts: dict[tuple[int, int], int]
+    host: Host,
+    record: Record,
+    name: str,
+    row: Namespace | None,
+    found: _Found | None,
+    counts: dict[tuple[int, int], int],
 ) -> Json:
     attachments = record.attachments_of(row.id) if row is not None else []
-    addresses = [text for one in attachments for text in member_addresses(record.networks.get(one.network), one)]
+    addresses = [text for one in attachments for text in member_addresses(host, record.networks.get(one.network), one)]
     return {
         "name": name,
         "path": row.path if row is not None else found.path if found is not None else None,

@@ -5,14 +5,21 @@ from __future__ import annotations
 import errno
 import os
 
+from isthmus.errors import Refused
 from isthmus.kernel.access import Access
-from isthmus.model.host import Process
+from isthmus.model.host import HOST, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from isthmus.kernel.launch import Way
 
 __all__ = ["Commands"]
+
+_OWN: Final = "/proc/self/ns/net"  # the supervisor's is the host's too
+_ROUND_S: Final = 0.02
+_PATIENCE_S: Final = 8.0  # a server may ping an address for one to three seconds before it offers it
 
 
 class Commands:
@@ -26,52 +33,88 @@ class Commands:
         self._access = access
         self._ways = ways
 
-    def argv_of(self, netns: str) -> tuple[str, ...] | None:
-        """Return what a namespace's command was started with; None: there is none.
+    def argv_of(self, item: Process) -> tuple[str, ...] | None:
+        """Return what a command was started with; None: there is none.
 
-        Empty where a call was killed while it started or ended it: it is to be started anew, or cleared away.
+        Empty where a call was killed while it started or ended it, and where one that ought to last has ended:
+        it is to be started anew, or cleared away.
         """
         try:
             found = os.listdir(self._directory)
         except FileNotFoundError:
             return None
-        if netns not in found:
+        if item.id not in found:
             return None if found else ()
         try:
-            with open(self._argv(netns), encoding="utf-8", errors="surrogateescape") as file:
-                return tuple(file.read().split("\0"))
+            with open(self._argv(item), encoding="utf-8", errors="surrogateescape") as file:
+                argv = tuple(file.read().split("\0"))
         except FileNotFoundError:
             return ()
+        return argv if not item.lasting or self._runs(item) else ()
 
-    def _argv(self, netns: str) -> str:
-        return f"{self._directory}/{netns}/argv"
+    def _argv(self, item: Process) -> str:
+        return f"{self._directory}/{item.id}/argv"
+
+    def _runs(self, item: Process) -> bool:
+        from isthmus.kernel.process import Running, state
+
+        return isinstance(state(self._directory, item.id), Running)
 
     def start(self, item: Process) -> None:
-        """Start a command; returns when its program has been executed."""
+        """Start a command; returns when its program has been executed, or is ready where it is to last.
+
+        Raises:
+            Refused: it was not ready in time.
+        """
         from isthmus.kernel.process import BACKGROUND, start
 
-        self._access.fd(item.netns)
+        if item.netns != HOST:
+            self._access.fd(item.netns)
+        path = _OWN if item.netns == HOST else self._access.path_of(item.netns)
         try:
-            way = self._ways.get(item.netns) or BACKGROUND
-            pid = start(self._directory, item.netns, self._access.path_of(item.netns), item.argv, way)
-            self._ways[item.netns] = way.replace(pid=pid)
-            new = f"{self._argv(item.netns)}.new"
+            way = BACKGROUND if item.lasting else self._ways.get(item.netns) or BACKGROUND
+            pid = start(self._directory, item.id, path, item.argv, way)
+            if item.lasting:
+                self._await_ready(item)
+            else:
+                self._ways[item.netns] = way.replace(pid=pid)
+            new = f"{self._argv(item)}.new"
             with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write("\0".join(item.argv))
-            os.rename(new, self._argv(item.netns))
+            os.rename(new, self._argv(item))
         except BaseException:
             self.stop(item)
             raise
+
+    def _await_ready(self, item: Process) -> None:
+        import time
+
+        from isthmus.kernel.process import log_path
+
+        deadline = time.monotonic() + _PATIENCE_S
+        while not os.path.exists(f"{self._directory}/{item.id}/status") and self._runs(item):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_ROUND_S)
+        else:
+            if self._runs(item):
+                return
+        with open(log_path(self._directory, item.id), encoding="utf-8", errors="replace") as file:
+            said = file.read().strip().rpartition("\n")[2]
+        where = f" in {item.netns}" if item.netns != HOST else ""
+        raise Refused(
+            f"no DHCP server gives an address{where}, within {_PATIENCE_S:.0f} s ({said or 'nothing was said'})"
+        )
 
     def stop(self, item: Process) -> None:
         """End a command with all its descendants; missing is success."""
         from isthmus.kernel.process import stop
 
         try:
-            os.unlink(self._argv(item.netns))
+            os.unlink(self._argv(item))
         except (FileNotFoundError, NotADirectoryError):
             pass
-        stop(self._directory, item.netns, 2.0)
+        stop(self._directory, item.id, 2.0)
         self._tidy()
 
     def _tidy(self) -> None:

@@ -61,11 +61,11 @@ class Dumper:
     """Reads the kernel's side of a set of wished or remembered objects.
 
     `loaded` is (version, fingerprint) of the ruleset as we loaded it last, `commands` returns the argv of a
-    namespace's live or ended command, or None.
+    live or ended command, or None.
     """
 
     def __init__(
-        self, access: Access, loaded: tuple[str, str], commands: Callable[[str], tuple[str, ...] | None]
+        self, access: Access, loaded: tuple[str, str], commands: Callable[[Process], tuple[str, ...] | None]
     ) -> None:
         self._access = access
         self._loaded = loaded
@@ -155,7 +155,7 @@ class Dumper:
             case Ruleset():
                 return self._ruleset()
             case Process():
-                argv = self._commands(item.netns)
+                argv = self._commands(item)
                 return None if argv is None else item.replace(argv=argv)
             case Element() | BridgedNic():
                 return None

@@ -30,7 +30,8 @@ class NetworkWish(Value):
     """A network to be. `subnets` empty: one of each family from the pools.
 
     `gateways` None: the first address of each subnet; empty: a bridge without an address.
-    `nic`: the interface for uplink `nic`; `ranges`: (first, last) of the addresses that may be given.
+    `nic`: the interface for uplink `nic`; `dhcp`: take over its IPv4 lease, by this client identifier (hex digits,
+    `none` or `auto`; None: do not). `ranges`: (first, last) of the addresses that may be given.
     `bridge`: the name of an existing bridge to adopt; None: one of ours. `mtu` None: that of the link
     with the default route.
     """
@@ -41,6 +42,7 @@ class NetworkWish(Value):
     bridge: str | None = None
     uplink: Uplink = "nat"
     nic: str = ""
+    dhcp: str | None = None
     ranges: tuple[tuple[Address, Address], ...] = ()
     snat: tuple[Address, ...] = ()
     isolate_ports: bool = False
@@ -65,10 +67,14 @@ class PublishWish(Value):
 
 
 class AttachmentWish(Value):
-    """A port to be on a network. `default_route` True: takes the default route; False: never; None: if first."""
+    """A port to be on a network. `default_route` True: takes the default route; False: never; None: if first.
+
+    `leased`: its IPv4 address comes from the LAN's DHCP server.
+    """
 
     network: str
     ips: tuple[Address, ...] = ()
+    leased: bool = False
     mac: Mac | None = None
     ifname: str | None = None
     default_route: bool | None = None

@@ -239,14 +239,25 @@ class Element(Value):
 
 
 class Process(Value):
-    """A supervised command in a namespace."""
+    """A supervised command in a namespace; `name` is what its supervisor calls it (empty: as the namespace).
+
+    A `lasting` one is a DHCP client: it is ready when it has a lease and puts itself into the background, and missed
+    when it has ended.
+    """
 
     netns: str
     argv: tuple[str, ...]
+    name: str = ""
+    lasting: bool = False
+
+    @property
+    def id(self) -> str:
+        """What its supervisor calls it."""
+        return self.name or self.netns
 
     @property
     def key(self) -> Key:
-        return ("process", self.netns)
+        return ("process", self.id)
 
 
 HostObject = (

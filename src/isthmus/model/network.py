@@ -60,9 +60,10 @@ class Network(Value):
     `adopted`: the bridge is somebody else's, we add ports (and a gateway address) only. `nic` is the interface that is
     a port of the bridge, with uplink `nic` alone: the members are on its LAN, and the host's addresses on the bridge.
     `mtu` is in bytes, chosen when the network was made. `snat` holds at most one address a family;
-    a family without one is masqueraded. `allow` names networks that this one may talk with; a pair is
-    open when either side allows it. `sequence` is the order of making. `transient`: made for a run, it goes
-    with its last one.
+    a family without one is masqueraded. `dhcp` is the client identifier by which isthmus itself keeps the host's
+    IPv4 address on the bridge of such a network, in hex digits (`none`: it sends none; empty: isthmus keeps none).
+    `allow` names networks that this one may talk with; a pair is open when either side allows it. `sequence` is the
+    order of making. `transient`: made for a run, it goes with its last one.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Network(Value):
     subnets: tuple[Subnet, ...]
     uplink: Uplink = "nat"
     nic: str = ""
+    dhcp: str = ""
     adopted: bool = False
     snat: tuple[Address, ...] = ()
     isolate_ports: bool = False
@@ -115,7 +117,8 @@ class Namespace(Value):
 class Attachment(Value):
     """A namespace's port on a network: one veth pair.
 
-    `host_ifname` is the host's end. `addresses` has at most one a family. `priority` orders claims on the
+    `host_ifname` is the host's end. `addresses` has at most one a family, and no IPv4 one where that is `leased`: a
+    DHCP client inside keeps it, on a network with uplink `nic`. `priority` orders claims on the
     default route, lowest first (the sequence of attaching; `--default-route` takes one below all others);
     None: never takes it.
     """
@@ -129,6 +132,7 @@ class Attachment(Value):
     addresses: tuple[Address, ...]
     priority: int | None
     sequence: int
+    leased: bool = False
     owner: str = ""
 
     def address(self, family: int) -> Address | None:

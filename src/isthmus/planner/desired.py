@@ -8,6 +8,7 @@ from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
 from isthmus.planner.firewall import network_elements, publish_elements
 from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls, wished_sysctls
+from isthmus.planner.leases import member_clients
 from isthmus.planner.links import attachment_links, direct_link, namespace_routes, network_links
 from isthmus.planner.names import name_objects
 from isthmus.planner.persisting import persisted_files
@@ -69,6 +70,7 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
     for name in record.namespaces:
         if scope.has(name):
             yield from namespace_routes(record, name)
+            yield from member_clients(record, name)
     for publish in record.publishes.values():
         if scope.has(publish.namespace):
             yield from publish_elements(record, publish)

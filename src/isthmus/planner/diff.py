@@ -56,6 +56,7 @@ _RANKS: Final[dict[type, int]] = {
 }
 _RANK_INNER_ADDRESS: Final = 8
 _RANK_PORT_ELEMENT: Final = 10
+_RANK_LASTING: Final = 10
 
 
 def _rank(item: HostObject) -> int:
@@ -63,6 +64,8 @@ def _rank(item: HostObject) -> int:
         return _RANK_PORT_ELEMENT
     if type(item) is LinkAddress and item.netns != HOST:
         return _RANK_INNER_ADDRESS
+    if type(item) is Process and item.lasting:
+        return _RANK_LASTING
     return _RANKS[type(item)]
 
 

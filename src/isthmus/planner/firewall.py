@@ -79,7 +79,8 @@ def default_route_holder(record: Record, attachments: Iterable[Attachment], fami
         if attachment.priority is None or network is None or not network.has_exit:
             continue
         subnet = network.subnet(family)
-        if subnet is not None and subnet.gateway is not None and attachment.address(family) is not None:
+        has_router = subnet is not None and subnet.gateway is not None and attachment.address(family) is not None
+        if has_router or (attachment.leased and family == 4):
             fitting.append(attachment)
     return min(fitting, key=lambda one: (one.priority or 0, one.sequence)) if fitting else None
 

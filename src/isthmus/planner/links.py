@@ -7,6 +7,7 @@ from isthmus.model.host import HOST, Bridge, BridgedNic, HostObject, LinkAddress
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.firewall import default_route_holder
 from isthmus.planner.forwarding import Facts, NicFacts
+from isthmus.planner.leases import bridge_client
 from isthmus.planner.marks import mark
 
 TYPE_CHECKING = False
@@ -45,6 +46,8 @@ def _bridged_nic(network: Network, facts: NicFacts) -> Iterator[HostObject]:
     for name, value in facts.conf:
         yield Sysctl(name=name.format(link=network.bridge), value=value)
     yield BridgedNic(name=network.nic, bridge=network.bridge, carried=facts.carried)
+    if network.dhcp:
+        yield bridge_client(network)
 
 
 def _link_local(mac: Mac) -> Address:
@@ -84,8 +87,8 @@ def namespace_routes(record: Record, namespace: str) -> Iterator[Route]:
     attachments = record.attachments_of(namespace)
     for family in (4, 6):
         holder = default_route_holder(record, attachments, family)
-        if holder is None:
-            continue
+        if holder is None or (family == 4 and holder.leased):
+            continue  # the router is in the lease
         subnet = record.networks[holder.network].subnet(family)
         if subnet is not None and subnet.gateway is not None:
             yield Route(netns=namespace, prefix=_DEFAULT[family], via=subnet.gateway, ifname=holder.ifname)

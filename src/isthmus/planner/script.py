@@ -307,9 +307,17 @@ def _bridge(step: Step, item: Bridge) -> list[str]:
 def _process(step: Step, item: Process) -> list[str]:
     lines = []
     if not isinstance(step, Add):
-        lines.append(f"ip netns pids {_quoted(item.netns)} | xargs --no-run-if-empty kill || true")
+        which = (
+            f"pkill --full {_quoted(' '.join(item.argv))}"
+            if item.lasting
+            else (f"ip netns pids {_quoted(item.netns)} | xargs --no-run-if-empty kill")
+        )
+        lines.append(f"{which} || true")
     if not isinstance(step, Remove):
-        run = _command("setsid", "ip", "netns", "exec", item.netns, *item.argv)
+        inside = () if item.netns == HOST else ("ip", "netns", "exec", item.netns)
+        if item.lasting:
+            return [*lines, _command(*inside, *item.argv)]
+        run = _command("setsid", *inside, *item.argv)
         lines.append(f"{run} < /dev/null > /dev/null 2>&1 &")
     return lines
 

@@ -15,7 +15,7 @@ from isthmus.model.address import Address
 from isthmus.model.network import Attachment, Forwarding, Network
 from isthmus.model.value import Value
 from isthmus.store.edit import Edit
-from isthmus.store.schema import ENCODE, KEYS, UPSERT, kind_of
+from isthmus.store.schema import ENCODE, KEYS, LEASED, UPSERT, kind_of
 from isthmus.store.sqlite import Database
 
 TYPE_CHECKING = False
@@ -189,7 +189,7 @@ def _release(db: Database, key: str, rests_until: float) -> set[str]:
     for network, namespace, addresses in db.all(
         "SELECT network, namespace, addresses FROM attachments WHERE id = ?", (key,)
     ):
-        for text in addresses.split():
+        for text in addresses.removeprefix(LEASED).split():
             values = (rests_until, network, Address.parse(text).packed, key)
             db.run(
                 "UPDATE leases SET attachment = NULL, rests_until = ?"

@@ -29,10 +29,23 @@ if TYPE_CHECKING:
 
     SqlRow = tuple[Any, ...]
 
-__all__ = ["APPLICATION_ID", "ENCODE", "KEYS", "MIGRATIONS", "SCHEMA", "UPSERT", "VERSION", "decode_row", "kind_of"]
+__all__ = [
+    "APPLICATION_ID",
+    "ENCODE",
+    "KEYS",
+    "LEASED",
+    "MIGRATIONS",
+    "SCHEMA",
+    "UPSERT",
+    "VERSION",
+    "decode_row",
+    "kind_of",
+]
 
 APPLICATION_ID: Final = 0x69737468  # "isth"
 VERSION: Final = 2
+# Stands before the addresses of an attachment whose IPv4 address is leased.
+LEASED: Final = "dhcp"
 
 _FORWARDING: Final = """forwarding (
     id TEXT PRIMARY KEY, family INT, link TEXT, now INT, persist INT, uplinks TEXT, owner TEXT) WITHOUT ROWID"""
@@ -141,7 +154,7 @@ def _network(row: Network) -> SqlRow:
         row.bridge,
         str(row.mac) if row.mac else None,
         subnets,
-        f"{row.uplink}:{row.nic}" if row.nic else row.uplink,
+        f"{row.uplink}:{row.nic}:{row.dhcp}" if row.nic else row.uplink,
         int(row.adopted),
         " ".join(map(str, row.snat)),
         int(row.isolate_ports),
@@ -154,7 +167,7 @@ def _network(row: Network) -> SqlRow:
 
 
 def _load_network(row: SqlRow) -> Network:
-    uplink, _, nic = row[4].partition(":")
+    uplink, nic, dhcp = (*row[4].split(":"), "", "")[:3]
     return Network(
         name=row[0],
         bridge=row[1],
@@ -162,6 +175,7 @@ def _load_network(row: SqlRow) -> Network:
         subnets=tuple(map(_load_subnet, row[3].split())),
         uplink=uplink,
         nic=nic,
+        dhcp=dhcp,
         adopted=bool(row[5]),
         snat=tuple(map(Address.parse, row[6].split())),
         isolate_ports=bool(row[7]),
@@ -174,7 +188,7 @@ def _load_network(row: SqlRow) -> Network:
 
 
 def _attachment(row: Attachment) -> SqlRow:
-    addresses = " ".join(map(str, row.addresses))
+    addresses = " ".join([*([LEASED] if row.leased else ()), *map(str, row.addresses)])
     return (
         row.id,
         row.network,
@@ -197,7 +211,8 @@ def _load_attachment(row: SqlRow) -> Attachment:
         ifname=row[3],
         host_ifname=row[4],
         mac=Mac.parse(row[5]),
-        addresses=tuple(map(Address.parse, row[6].split())),
+        addresses=tuple(map(Address.parse, row[6].removeprefix(LEASED).split())),
+        leased=row[6].startswith(LEASED),
         priority=row[7],
         sequence=row[8],
         owner=row[9],

@@ -34,9 +34,11 @@ def attachment_wish(given: Given) -> AttachmentWish:
     if given.has("default-route") and given.has("no-default-route"):
         raise Usage("attach: has both --default-route and --no-default-route")
     mac, ifname = given.text("mac"), given.text("ifname")
+    ips, leased = words.ips(given.texts("ip"), "--ip")
     return AttachmentWish(
         network=words.network_name(given.word("NETWORK"), "NETWORK"),
-        ips=words.addresses(given.texts("ip"), "--ip"),
+        ips=ips,
+        leased=leased,
         mac=None if mac is None else Mac.parse(mac, "--mac"),
         ifname=None if ifname is None else words.ifname(ifname, "--ifname"),
         default_route=True if given.has("default-route") else False if given.has("no-default-route") else None,
@@ -59,7 +61,7 @@ def _attach(session: Session, given: Given) -> int:
     target = words.target(given.word("TARGET"), "TARGET")
     made = session.change(lambda host: engine_attach(host, wish, target, publishes))
     row = made.attachment
-    addresses = " ".join(map(str, row.addresses))
+    addresses = " ".join(map(str, made.addresses))
     more = [f"{row.namespace} has {addresses} on {row.network} ({row.ifname})", *_published(made.publishes)]
     tell(made.report, given, more=more)
     return 0

@@ -30,7 +30,7 @@ def network_wish(given: Given) -> NetworkWish:
     Raises:
         InvalidInput, Usage, Several: they do not say it well.
     """
-    bridge, mtu = given.text("bridge"), given.text("mtu")
+    bridge, mtu, dhcp = given.text("bridge"), given.text("mtu"), given.text("dhcp")
     uplink, nic = words.uplink(given.text("uplink") or "nat", "--uplink")
     wish = NetworkWish(
         name=words.network_name(given.word("NAME"), "NAME"),
@@ -39,6 +39,7 @@ def network_wish(given: Given) -> NetworkWish:
         bridge=None if bridge is None else words.ifname(bridge, "--bridge"),
         uplink=uplink,
         nic=nic,
+        dhcp=None if dhcp is None else words.dhcp(dhcp, "--dhcp"),
         ranges=tuple(words.address_range(one, "--range") for one in given.texts("range")),
         snat=words.addresses(given.texts("snat"), "--snat"),
         isolate_ports=given.has("isolate-ports"),

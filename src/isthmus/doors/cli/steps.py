@@ -223,7 +223,7 @@ def _noun(item: HostObject) -> str:
             data = f" : {' . '.join(map(str, item.data))}" if item.data else ""
             return f"element {item.name} {{ {' . '.join(map(str, item.parts))}{data} }}"
         case Process():
-            return f"command in {item.netns}: {' '.join(item.argv)}"
+            return f"command{_inside(item.netns)}: {' '.join(item.argv)}"
 
 
 def _nic(item: BridgedNic) -> str:

@@ -103,6 +103,12 @@ _NETWORK: Final = (
         help="the way out: nat (translated, the default), routed, none, or nic:LINK (the LAN of an interface)",
     ),
     Option(
+        flags=("--dhcp",),
+        metavar="ID",
+        key="network.dhcp",
+        help="go on with the host's lease by a DHCP client (with nic:LINK); its identifier: 01:02:.., auto or none",
+    ),
+    Option(
         flags=("--range",),
         metavar="FIRST-LAST",
         many=True,
@@ -133,7 +139,7 @@ _ATTACH: Final = (
         metavar="IP",
         many=True,
         key="attachment.ip",
-        help="its address, once a family (default: the next free one)",
+        help="its address, once a family (default: the next free one); dhcp: from the server of its LAN",
     ),
     Option(flags=("--mac",), metavar="MAC", key="attachment.mac", help="default: chosen"),
     Option(flags=("--ifname",), metavar="NAME", key="attachment.ifname", help="the link's name inside"),

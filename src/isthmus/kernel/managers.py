@@ -1,0 +1,242 @@
+"""Who manages a link of the host, by the traces that each program leaves itself: nothing is asked of any of them.
+
+A trace is believed while its program runs in the host's network namespace; what a dead one left (a pid file,
+/run/systemd/netif) is no manager. Plain DHCP clients are dhcp_clients.py's. Sources:
+
+    NetworkManager    src/core/nm-config.c, nm_config_device_state_write: /run/NetworkManager/devices/IFINDEX
+    systemd-networkd  src/network/networkd-state-file.c; src/libsystemd-network/sd-dhcp-lease.c, dhcp_lease_save
+    ifupdown          interfaces(5), ifup(8)
+    connman           connman.conf(5), src/ipconfig.c, __connman_ipconfig_save
+"""
+
+from __future__ import annotations
+
+import os
+
+from isthmus.kernel.processes import processes
+from isthmus.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from isthmus.netlink.rtnl.link import Link
+
+__all__ = ["Manager", "managers_of", "read_lines", "read_settings"]
+
+_NM_STATE: Final = "/run/NetworkManager/devices"
+_NM_PROFILES: Final = (
+    "/etc/NetworkManager/system-connections",
+    "/run/NetworkManager/system-connections",
+    "/usr/lib/NetworkManager/system-connections",
+)
+_NM_LEASES: Final = "/var/lib/NetworkManager"
+_NETIF: Final = "/run/systemd/netif"
+_INTERFACES: Final = "/etc/network/interfaces"
+_CONNMAN: Final = "/var/lib/connman"
+# connman's own default, where main.conf says nothing (src/main.c, default_blacklist).
+_CONNMAN_BLACKLIST: Final = "vmnet,vboxnet,virbr,ifb,ve-,vb-,ham,veth"
+
+
+class Manager(Value):
+    """A program that manages a link.
+
+    `leases`: it gives the link an address by DHCP. `remedy` makes it let go, the address left on the link where that
+    can be had; `returns` says what of it comes back at the next reboot (empty: nothing that is known).
+    `identifier` is the DHCP client identifier that it sends, in hex digits (empty: none; None: unknown).
+    """
+
+    name: str
+    leases: bool = False
+    remedy: str = ""
+    returns: str = ""
+    identifier: str | None = None
+
+
+def managers_of(link: Link) -> list[Manager]:
+    """Return who manages a link of the host: services first, then DHCP clients that none of these runs."""
+    from isthmus.kernel.dhcp_clients import clients_of
+
+    running = processes("/proc/self/ns/net")
+    names = {name for _, name in running}
+    found = [
+        *(_network_manager(link) if "NetworkManager" in names else ()),
+        *(_networkd(link) if "systemd-network" in names else ()),  # a process's name has 15 characters
+        *(_connman(link) if "connmand" in names else ()),
+    ]
+    if not any(one.leases for one in found):  # NetworkManager may run dhclient or dhcpcd itself
+        found += clients_of(link, running)
+    return [*found, *_ifupdown(link)]
+
+
+def read_lines(path: str) -> list[str]:
+    """Return a file's lines; none where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def read_settings(path: str) -> dict[str, str]:
+    """Return KEY=VALUE lines, keys as SECTION.KEY where a section is open."""
+    found, section = {}, ""
+    for line in read_lines(path):
+        text = line.strip()
+        if text.startswith("[") and text.endswith("]"):
+            section = f"{text[1:-1]}."
+        elif "=" in text and text[0] not in "#;":
+            key, _, value = text.partition("=")
+            found[section + key.strip()] = value.strip()
+    return found
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return [f"{folder}/{name}" for name in sorted(os.listdir(folder))]
+    except OSError:
+        return []
+
+
+# NetworkManager
+
+
+def _network_manager(link: Link) -> Iterator[Manager]:
+    state = read_settings(f"{_NM_STATE}/{link.index}")
+    uuid = state.get("device.connection-uuid", "")
+    if state.get("device.managed") != "true" or not uuid:
+        return  # it knows the link, and leaves it alone
+    path, profile = _nm_profile(uuid)
+    method = profile.get("ipv4.method", "auto")
+    leases = method == "auto" if path else any(uuid in one and link.name in one for one in _listed(_NM_LEASES))
+    kept = profile.get("connection.autoconnect") != "false"
+    yield Manager(
+        name="NetworkManager",
+        leases=leases,
+        remedy=f"nmcli device set {link.name} managed no",
+        returns=f"its profile {path or uuid} gives {link.name} its address again" if kept else "",
+        identifier=_nm_identifier(profile.get("ipv4.dhcp-client-id", "mac"), link) if path else None,
+    )
+
+
+def _nm_profile(uuid: str) -> tuple[str, dict[str, str]]:
+    for folder in _NM_PROFILES:
+        for path in _listed(folder):
+            profile = read_settings(path)
+            if profile.get("connection.uuid") == uuid:
+                return path, profile
+    return "", {}
+
+
+def _nm_identifier(text: str, link: Link) -> str | None:
+    """Source: nm-settings(5), ipv4.dhcp-client-id: hex octets with colons, words with a meaning, else a string."""
+    if text in ("mac", "perm-mac"):
+        return f"01{link.mac.packed.hex()}" if link.mac is not None else None
+    if text in ("duid", "ipv6-duid", "stable"):
+        return None
+    octets = text.split(":")
+    if len(octets) > 1 and all(len(one) <= 2 and _is_hex(one) for one in octets):
+        return "".join(one.zfill(2) for one in octets).lower()
+    return None if text == "none" else f"00{text.encode().hex()}"
+
+
+def _is_hex(text: str) -> bool:
+    return bool(text) and all(one in "0123456789abcdefABCDEF" for one in text)
+
+
+# systemd-networkd
+
+
+def _networkd(link: Link) -> Iterator[Manager]:
+    state = read_settings(f"{_NETIF}/links/{link.index}")
+    if state.get("ADMIN_STATE", "unmanaged") in ("unmanaged", "linger", "pending", "initialized"):
+        return
+    lease = read_settings(f"{_NETIF}/leases/{link.index}")
+    file = state.get("NETWORK_FILE", "")
+    drop_in = f"/etc/systemd/network/{os.path.basename(file)}.d/isthmus.conf"
+    write = f"mkdir -p {os.path.dirname(drop_in)} && printf '[Link]\\nUnmanaged=yes\\n' >{drop_in} && networkctl reload"
+    yield Manager(
+        name="systemd-networkd",
+        leases="ADDRESS" in lease,
+        remedy=write if file else "networkctl reload, when no file of /etc/systemd/network matches it",
+        returns=f"{file} gives {link.name} its address again" if file else "",
+        identifier=lease.get("CLIENTID"),
+    )
+
+
+# connman
+
+
+def _connman(link: Link) -> Iterator[Manager]:
+    if link.mac is None:
+        return
+    conf = read_settings("/etc/connman/main.conf")
+    unwanted = conf.get("General.NetworkInterfaceBlacklist", _CONNMAN_BLACKLIST).split(",")
+    if any(link.name.startswith(one.strip()) for one in unwanted if one.strip()):
+        return
+    service = f"ethernet_{link.mac.packed.hex()}_cable"
+    path = f"{_CONNMAN}/{service}/settings"
+    settings = read_settings(path)
+    if not settings:
+        return  # it never had this cable
+    both = ",".join([*(one.strip() for one in unwanted if one.strip()), link.name])
+    yield Manager(
+        name="connman",
+        leases=settings.get(f"{service}.IPv4.method", "dhcp") == "dhcp",
+        remedy=f"NetworkInterfaceBlacklist={both} below [General] of /etc/connman/main.conf; systemctl restart connman",
+        returns=f"{path} gives {link.name} its address again",
+        # gdhcp sends hardware type and MAC.
+        identifier=f"01{link.mac.packed.hex()}",
+    )
+
+
+# ifupdown
+
+
+def _ifupdown(link: Link) -> Iterator[Manager]:
+    """One that only writes down: who renews a lease of its is a DHCP client, and found by itself."""
+    stanzas = list(_stanzas(_INTERFACES, set()))
+    at_boot = any(
+        words[0] in ("auto", "allow-auto", "allow-hotplug") and link.name in words[1:] for _, words in stanzas
+    )
+    is_up = any(line.split("=")[-1] == link.name for line in read_lines("/run/network/ifstate"))
+    given = [(place, words) for place, words in stanzas if words[:2] == ["iface", link.name] and len(words) > 3]
+    telling = [one for one in given if one[1][3] not in ("manual", "loopback")]
+    if telling and (at_boot or is_up):
+        place = telling[0][0]
+        returns = f"{place} gives {link.name} its address again" if at_boot else ""
+        yield Manager(name="ifupdown", remedy=f"say `iface {link.name} inet manual` at {place}", returns=returns)
+
+
+def _stanzas(path: str, seen: set[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield (FILE:LINE, words) of a file of interfaces(5) and of those that it names; a backslash joins lines."""
+    if path in seen:
+        return
+    seen.add(path)
+    words: list[str] = []
+    for number, line in enumerate(read_lines(path), 1):
+        if line.lstrip().startswith("#") and not words:
+            continue
+        words += line.removesuffix("\\").split()
+        if line.endswith("\\"):
+            continue
+        if words[:1] == ["source"] or words[:1] == ["source-directory"]:
+            for pattern in words[1:]:
+                for other in _named(pattern, path, is_folder=words[0] == "source-directory"):
+                    yield from _stanzas(other, seen)
+        elif words:
+            yield f"{path}:{number}", words
+        words = []
+
+
+def _named(pattern: str, path: str, *, is_folder: bool) -> list[str]:
+    """Return the files that a pattern names; one with a star in its last part, or a whole folder."""
+    whole = os.path.join(os.path.dirname(path), pattern)
+    if is_folder:
+        return [one for one in _listed(whole) if os.path.isfile(one)]
+    head, _, tail = os.path.basename(whole).partition("*")
+    if "*" not in pattern:
+        return [whole]
+    names = _listed(os.path.dirname(whole))
+    return [one for one in names if os.path.basename(one).startswith(head) and one.endswith(tail)]

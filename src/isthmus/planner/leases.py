@@ -1,0 +1,41 @@
+"""The DHCP clients that ought to run: one on the bridge of a network that keeps the host's lease, one for each member.
+
+It is busybox's udhcpc (docs/decisions/0012), which does what lease.sh beside this tells it at each event. It knows
+IPv4; IPv6 addresses come by router advertisement, or from a range.
+"""
+
+from __future__ import annotations
+
+from isthmus.model.host import HOST, Process
+from isthmus.model.network import Network, Record
+from isthmus.planner.firewall import default_route_holder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+__all__ = ["bridge_client", "member_clients"]
+
+_OURS: Final = "105"  # the protocol number of our routes: the engine may take it over
+_SCRIPT: Final = f"{__file__.rpartition('/')[0]}/lease.sh"
+_CLIENT: Final = ("busybox", "udhcpc", "-t", "4", "-T", "2", "-A", "10", "-S")
+
+
+def bridge_client(network: Network) -> Process:
+    """Return the client that goes on with the host's lease; it leaves it as it is when it ends."""
+    identifier = ("-C",) if network.dhcp == "none" else ("-C", "-x", f"0x3d:{network.dhcp}")
+    argv = ("sh", _SCRIPT, network.bridge, "dhcp", *_CLIENT, *identifier)
+    # A space: no namespace has such a name, and so no command.
+    return Process(netns=HOST, argv=argv, name=f"dhcp {network.name}", lasting=True)
+
+
+def member_clients(record: Record, namespace: str) -> Iterator[Process]:
+    """Yield the clients of a namespace; they give their leases back when they end."""
+    attachments = record.attachments_of(namespace)
+    for one in attachments:
+        if one.leased:
+            holder = default_route_holder(record, attachments, 4)
+            route = _OURS if holder is not None and holder.id == one.id else "none"
+            argv = ("sh", _SCRIPT, one.ifname, route, *_CLIENT, "-R")
+            yield Process(netns=namespace, argv=argv, name=f"dhcp {one.id}", lasting=True)

@@ -1,0 +1,316 @@
+"""Addresses by DHCP: who manages the interface is told, its lease is gone on with, and members get leases of their own.
+
+The server is dnsmasq on the lab's LAN. dhclient, dhcpcd and udhcpc are the real ones; of services that need systemd or
+D-Bus there are the files, as they write them, and a process of their name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.live.driving import end, up, wait_for
+
+from isthmus.testing import HOST4, HOST4_SECOND, LAN4, Host, Lab, Place
+
+CREATE: Final = ("network", "create", "lan0", "--uplink", "nic:eth0", "--confirm-within", "none")
+SERVER: Final = (
+    *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces"),
+    *("--dhcp-range=203.0.113.150,203.0.113.160,2m", "--no-ping", "--dhcp-authoritative", "--user=root"),
+    *("--dhcp-leasefile=/run/leases", "--pid-file=/run/dnsmasq.pid", "--log-facility=/run/dnsmasq.log"),
+)
+
+
+class Server:
+    """A DHCP server on the LAN: its log, and the leases that it gave."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lan = lab.lan
+        lab.lan.spawn(*SERVER)
+        wait_for(lambda: "IP range" in self.log(), "the DHCP server")
+
+    def log(self) -> str:
+        return self._lan.run("cat", "/run/dnsmasq.log", check=False).stdout
+
+    def count(self, words: str) -> int:
+        return self.log().count(words)
+
+    def identifier(self, address: str) -> str:
+        """Return the client identifier of a lease, `*` for none (dnsmasq(8), lease file)."""
+        lines = [line.split() for line in self._lan.run("cat", "/run/leases").stdout.splitlines()]
+        return next(words[4] for words in lines if words[2] == address)
+
+
+@pytest.fixture
+def server(lab: Lab) -> Server:
+    """Give a DHCP server, and a host whose /var/lib is its own."""
+    lab.host.run("mount", "-t", "tmpfs", "none", "/var/lib")
+    lab.host.run("mkdir", "/var/lib/dhcp", "/var/lib/dhcpcd")
+    return Server(lab)
+
+
+def write(host: Host, path: str, text: str) -> None:
+    host.run("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat >"$1"', "sh", path, input=text)
+
+
+def addresses(place: Place, link: str) -> list[str]:
+    (found,) = place.ip_json("-4", "address", "show", "dev", link)
+    return [one["local"] for one in found["addr_info"]]
+
+
+def clients(host: Host, pid: int | None = None) -> list[int]:
+    """Return the udhcpc in the host's network namespace, or in that of a process."""
+    done = host.run("pgrep", "--ns", str(pid or host.pid), "--nslist", "net", "-x", "busybox", check=False)
+    return [int(one) for one in done.stdout.split()]
+
+
+# Who manages the interface
+
+NM_STATE: Final = (
+    "/run/NetworkManager/devices/{index}",
+    "[device]\nmanaged=true\nconnection-uuid=6f5b1e2c-0d0e-4d5c-9d63-1f5c8e1f6a01\nnm-owned=false\n",
+)
+NM_PROFILE: Final = (
+    "/etc/NetworkManager/system-connections/wired.nmconnection",
+    "[connection]\nid=wired\nuuid=6f5b1e2c-0d0e-4d5c-9d63-1f5c8e1f6a01\ntype=ethernet\n\n[ipv4]\n{ipv4}\n",
+)
+NETWORKD: Final = (
+    "/run/systemd/netif/links/{index}",
+    "# This is private data.\nADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/10-wired.network\n",
+)
+NETWORKD_LEASE: Final = (
+    "/run/systemd/netif/leases/{index}",
+    "# This is private data. Do not parse.\nADDRESS=203.0.113.2\nCLIENTID=ff00112233000200000ab11234567890abcdef\n",
+)
+CONNMAN: Final = (
+    "/var/lib/connman/ethernet_{mac}_cable/settings",
+    "[ethernet_{mac}_cable]\nName=Wired\nAutoConnect=true\nIPv4.method={ipv4}\nIPv4.DHCP.LastAddress=203.0.113.2\n",
+)
+INTERFACES: Final = (
+    "/etc/network/interfaces",
+    "# the loopback\nauto lo\niface lo inet loopback\nsource interfaces.d/*\n",
+)
+IFUPDOWN: Final = (
+    "/etc/network/interfaces.d/wired",
+    "auto eth0\niface eth0 inet static\n    address 203.0.113.2/24\n",
+)
+# name: the process, files, the words of the file of a dynamic and of a static one, what is told of each
+SERVICES: Final = {
+    "NetworkManager": (
+        "NetworkManager",
+        (NM_STATE, NM_PROFILE),
+        "method=auto\ndhcp-client-id=01:52:54:0:a:b:c",
+        "nmcli device set eth0 managed no; then say it again with --dhcp 01:52:54:00:0a:0b:0c",
+        "method=manual\naddress1=203.0.113.2/24",
+        "manages eth0: at a reboot its profile /etc/NetworkManager/system-connections/wired.nmconnection gives",
+    ),
+    "systemd-networkd": (
+        "systemd-networkd",
+        (NETWORKD, NETWORKD_LEASE),
+        "",
+        (
+            "10-wired.network.d/isthmus.conf && networkctl reload"
+            "; then say it again with --dhcp ff:00:11:22:33:00:02:00:00:0a:b1:12:34:56:78:90:ab:cd:ef"
+        ),
+        None,
+        "systemd-networkd manages eth0: at a reboot /etc/systemd/network/10-wired.network gives eth0 its address",
+    ),
+    "connman": (
+        "connmand",
+        (CONNMAN,),
+        "dhcp",
+        "ve-,vb-,ham,veth,eth0 below [General] of /etc/connman/main.conf",
+        "manual",
+        "connman manages eth0: at a reboot /var/lib/connman/ethernet_",
+    ),
+}
+
+
+def lay_out(host: Host, files: tuple[tuple[str, str], ...], ipv4: str) -> None:
+    (link,) = host.ip_json("link", "show", "eth0")
+    for path, text in files:
+        names = {"index": link["ifindex"], "mac": link["address"].replace(":", ""), "ipv4": ipv4}
+        write(host, path.format(**names), text.format(**names))
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_known_by_its_traces_while_it_runs(lab: Lab, name: str) -> None:
+    host = lab.host
+    program, files, dynamic, remedy, static, note = SERVICES[name]
+    lay_out(host, files, dynamic)
+    host.run("mkdir", "/run/bin")
+    host.run("cp", "/bin/sleep", f"/run/bin/{program}")
+    process = host.spawn(f"/run/bin/{program}", "60")
+    comm = Path(f"/proc/{process.pid}/comm")
+    wait_for(lambda: comm.read_text().strip() == program[:15], program)
+    done = host.isthmus(*CREATE, check=False)
+    assert (done.returncode, f"eth0 has its address from {name}, which would not" in done.stderr) == (3, True)
+    assert remedy in done.stderr, done.stderr
+    assert [one["ifname"] for one in host.ip_json("link", "show")] == ["lo", "eth0"]
+    # With an address of its own it is let through, and told of.
+    lay_out(host, files[:1] if static is None else files, static or "")
+    if static is None:
+        host.run("sh", "-c", "rm /run/systemd/netif/leases/*")
+    done = host.isthmus(*CREATE)
+    assert note in done.stderr, done.stderr
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    # What a dead one left is no manager.
+    lay_out(host, files, dynamic)
+    end(process)
+    assert name not in host.isthmus(*CREATE).stderr
+
+
+def test_what_ifupdown_will_do_at_the_next_reboot_is_told(lab: Lab) -> None:
+    host = lab.host
+    lay_out(host, (INTERFACES, IFUPDOWN), "")
+    done = host.isthmus(*CREATE)
+    assert "at a reboot /etc/network/interfaces.d/wired:2 gives eth0 its address again" in done.stderr
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    write(host, IFUPDOWN[0], "auto eth0\niface eth0 inet manual\n")
+    assert "reboot" not in host.isthmus(*CREATE).stderr
+
+
+def test_a_lease_that_nobody_renews_is_told(lab: Lab) -> None:
+    lab.host.run("ip", "address", "add", "203.0.113.7/24", "dev", "eth0", "valid_lft", "3000", "preferred_lft", "3000")
+    done = lab.host.isthmus(*CREATE)
+    assert "address 203.0.113.7 of eth0 is leased, and nobody renews it: --dhcp auto would" in done.stderr
+
+
+# Taking over
+
+CLIENTS: Final = {
+    "dhclient -i": "dhclient -4 -i -pf /run/c.pid -lf /var/lib/dhcp/dhclient.eth0.leases eth0",
+    "dhclient": "dhclient -4 -pf /run/c.pid eth0",
+    "dhcpcd": "dhcpcd -4 --noarp --waitip=4 eth0",
+    "udhcpc": "busybox udhcpc -i eth0 -s /run/script -x 0x3d:00616263",
+}
+SCRIPT: Final = (
+    '#!/bin/sh\n[ "$1" != bound ] || ip addr add $ip/$mask dev $interface valid_lft $lease preferred_lft $lease\n'
+)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_lease_is_gone_on_with_by_the_same_identifier(lab: Lab, server: Server, name: str) -> None:
+    host = lab.host
+    host.run("ip", "-4", "address", "flush", "dev", "eth0")
+    write(host, "/run/script", SCRIPT)
+    host.run("chmod", "+x", "/run/script")
+    host.run("sh", "-c", f"{CLIENTS[name]} </dev/null >/dev/null 2>&1")
+    (leased,) = addresses(host, "eth0")
+    identifier = server.identifier(leased)
+    done = host.isthmus(*CREATE, check=False)
+    assert (done.returncode, addresses(host, "eth0")) == (3, [leased])
+    told = re.search(r"hint: (.*); then say it again with (--dhcp [0-9a-z:]+)", done.stderr)
+    assert f"address {leased} from {name.split(maxsplit=1)[0]} (pid " in done.stderr, done.stderr
+    assert told is not None, done.stderr
+    assert told[2] == f"--dhcp {'none' if identifier == '*' else identifier}"
+    # With it, the same while the client runs; what is printed ends it, and the address stays.
+    assert host.isthmus(*CREATE, *told[2].split(), check=False).returncode == 3
+    host.run("sh", "-c", told[1])
+    wait_for(lambda: not host.run("pgrep", "--ns", str(host.pid), "--nslist", "net", "dhc", check=False).stdout, name)
+    assert addresses(host, "eth0") == [leased]
+    host.isthmus(*CREATE, "--dhcp", "auto" if name != "udhcpc" else told[2].split()[1])
+    assert addresses(host, "lan0") == [leased]
+    assert server.identifier(leased) == identifier
+    assert json.loads(host.isthmus("network", "ls", "--format", "json").stdout)[0]["dhcp"] is not None
+    before = server.count(f"DHCPACK(eth0) {leased}")
+    (client,) = clients(host)
+    host.run("kill", "-USR1", str(client))
+    wait_for(lambda: server.count(f"DHCPACK(eth0) {leased}") > before, "a renewal")
+    assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert (addresses(host, "eth0"), clients(host)) == ([leased], [])
+    assert server.count("DHCPRELEASE") == 0
+
+
+@pytest.mark.usefixtures("server")
+def test_an_interface_whose_lease_went_with_its_client_gets_one(lab: Lab) -> None:
+    host = lab.host
+    host.run("ip", "-4", "address", "flush", "dev", "eth0")
+    host.isthmus(*CREATE, "--dhcp", "01:02:03", "--subnet", "203.0.113.0/24")
+    assert host.pings(LAN4)
+    assert [one["dev"] for one in host.ip_json("-4", "route", "show", "default")] == ["lan0"]
+
+
+def test_without_a_server_nothing_is_taken_over(lab: Lab) -> None:
+    host = lab.host
+    done = host.isthmus(*CREATE, "--dhcp", "none", check=False)
+    assert (done.returncode, "no DHCP server gives an address" in done.stderr) == (3, True)
+    assert (addresses(host, "eth0"), clients(host)) == ([HOST4, HOST4_SECOND], [])
+    assert [one["ifname"] for one in host.ip_json("link", "show")] == ["lo", "eth0"]
+
+
+# Members
+
+
+def test_a_member_has_its_address_from_the_server_of_its_lan(lab: Lab, server: Server) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("ns", "create", "a")
+    done = host.isthmus("attach", "lan0", "a", "--ip", "dhcp", "--ip", "2001:db8::50")
+    a = host.netns("a")
+    (leased,) = addresses(a, "eth0")
+    assert leased.startswith("203.0.113.15") or leased == "203.0.113.160"
+    assert f"a has {leased} 2001:db8::50 on lan0" in done.stdout
+    assert a.pings(LAN4)
+    assert [one["gateway"] for one in a.ip_json("-4", "route", "show", "default")] == [LAN4]
+    (shown,) = json.loads(host.isthmus("network", "inspect", "lan0", "--format", "json").stdout)["members"]
+    assert (shown["addresses"], shown["leased"]) == ([f"{leased}/24", "2001:db8::50/64"], True)
+    assert f"{leased}/24" in host.isthmus("ls").stdout
+    # A client that died is missed; the address is not.
+    (pid,) = (int(one) for one in host.run("ip", "netns", "pids", "a").stdout.split())
+    assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
+    host.run("kill", "-KILL", str(pid))
+    wait_for(lambda: not host.run("ip", "netns", "pids", "a").stdout, "the client's end")
+    assert "lease.sh" in host.isthmus("repair").stdout
+    assert addresses(a, "eth0") == [leased]
+    host.isthmus("detach", "lan0", "a")
+    wait_for(lambda: server.count(f"DHCPRELEASE(eth0) {leased}") == 1, "the release")
+    assert host.run("ip", "netns", "pids", "a").stdout == ""
+    host.isthmus("ns", "rm", "a")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_file_says_it_too(lab: Lab) -> None:
+    host = lab.host
+    text = """
+    name: wire
+    networks:
+      lan0: {uplink: {nic: eth0}, dhcp: none}
+    namespaces:
+      a: {networks: {lan0: {ip: dhcp}}}
+      b: {networks: {lan0: {ip: [dhcp, "2001:db8::60"]}}}
+    """
+    host.run("sh", "-c", "cat > /run/wire.yaml", input=text)
+    host.isthmus("up", "/run/wire.yaml", "--confirm-within", "none")
+    assert host.netns("a").pings(LAN4)
+    assert up(host, text) == []
+    # One that the file gives an address itself gives its lease up.
+    done = up(host, text.replace("ip: dhcp", "ip: 203.0.113.60"))
+    assert "Remove Process" in str(done)
+    assert addresses(host.netns("a"), "eth0") == ["203.0.113.60"]
+    assert host.netns("a").pings(LAN4)
+    host.isthmus("down", "wire", "--confirm-within", "none")
+    assert [one["ifname"] for one in host.ip_json("link", "show")] == ["lo", "eth0"]
+
+
+def test_without_a_server_a_member_is_refused_and_nothing_is_left(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("ns", "create", "a")
+    done = host.isthmus("attach", "lan0", "a", "--ip", "dhcp", check=False)
+    assert (done.returncode, "no DHCP server gives an address in a" in done.stderr) == (3, True)
+    wait_for(lambda: len(host.netns("a").ip_json("link", "show")) == 1, "the link's end")
+    assert host.run("ip", "netns", "pids", "a").stdout == ""
+    assert json.loads(host.isthmus("network", "ls", "--format", "json").stdout)[0]["members"] == []
+
+
+def test_on_a_network_of_ours_no_server_is_asked(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "br0")
+    lab.host.isthmus("ns", "create", "a")
+    done = lab.host.isthmus("attach", "br0", "a", "--ip", "dhcp", check=False)
+    assert (done.returncode, "network br0 is no LAN" in done.stderr) == (64, True)
