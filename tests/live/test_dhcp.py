@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -266,12 +267,29 @@ def test_a_member_has_its_address_from_the_server_of_its_lan(lab: Lab, server: S
     assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
     host.run("kill", "-KILL", str(pid))
     wait_for(lambda: not host.run("ip", "netns", "pids", "a").stdout, "the client's end")
-    assert "lease.sh" in host.isthmus("repair").stdout
+    assert "DHCP client on eth0 in a" in host.isthmus("repair").stdout
     assert addresses(a, "eth0") == [leased]
     host.isthmus("detach", "lan0", "a")
     wait_for(lambda: server.count(f"DHCPRELEASE(eth0) {leased}") == 1, "the release")
     assert host.run("ip", "netns", "pids", "a").stdout == ""
     host.isthmus("ns", "rm", "a")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_record_made_again_knows_of_leases(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE, "--dhcp", "01:02:03")
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "lan0", "a", "--ip", "dhcp", "--ip", "2001:db8::50")
+    before = host.isthmus("network", "inspect", "lan0").stdout
+    host.run("sh", "-c", "rm -r $ISTHMUS_STATE_DIR")
+    assert "DHCP" not in host.isthmus("repair", "--rebuild").stdout
+    assert host.isthmus("network", "inspect", "lan0").stdout == before
+    (found,) = json.loads(host.isthmus("network", "ls", "--format", "json").stdout)
+    assert found["dhcp"] == "010203"
+    host.isthmus("network", "rm", "lan0", "--force", "--confirm-within", "none")
+    assert clients(host) == []
+    assert host.run("ip", "netns", "pids", "a").stdout == ""
 
 
 @pytest.mark.usefixtures("server")
@@ -307,6 +325,17 @@ def test_without_a_server_a_member_is_refused_and_nothing_is_left(lab: Lab) -> N
     wait_for(lambda: len(host.netns("a").ip_json("link", "show")) == 1, "the link's end")
     assert host.run("ip", "netns", "pids", "a").stdout == ""
     assert json.loads(host.isthmus("network", "ls", "--format", "json").stdout)[0]["members"] == []
+
+
+def test_without_the_client_it_is_named(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("ns", "create", "a")
+    host.run("mkdir", "/run/bin")
+    host.run("sh", "-c", "ln -s $(command -v sh ip sed) /run/bin")
+    attach = f"PATH=/run/bin {sys.executable} -m isthmus.doors.cli attach lan0 a --ip dhcp"
+    done = host.run("sh", "-c", attach, check=False)
+    assert (done.returncode, "no program busybox" in done.stderr) == (3, True), done.stderr
 
 
 def test_on_a_network_of_ours_no_server_is_asked(lab: Lab) -> None:

@@ -20,6 +20,18 @@ ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE: Final = re.compile(r"<!-- file: (\S+) -->\n$")
+# One address to give, so that it is known which.
+DHCP_SERVER: Final = (
+    *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces"),
+    *(
+        "--dhcp-range=203.0.113.150,203.0.113.150",
+        "--no-ping",
+        "--user=root",
+        "--pid-file=",
+        "--log-facility=/dev/null",
+    ),
+    "--dhcp-leasefile=/run/leases",
+)
 _SHAPES: Final = (
     (re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"), "MAC"),
     (re.compile(r"\bfe80::[0-9a-f:]+"), "LINKLOCAL"),
@@ -63,6 +75,7 @@ def run(lab: Lab, command: str, folder: Path) -> str:
 def test_readme_shows_what_its_commands_print(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
+    lab.lan.spawn(*DHCP_SERVER)
     before = snapshot(lab.host)
     renewed = README.read_text()
     differing = []

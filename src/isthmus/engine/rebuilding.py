@@ -1,9 +1,9 @@
 """The record from the marks in the kernel: when the state file is lost, what stands can still be kept.
 
 Found again: networks (bridge, subnets, gateways, uplink and its interface, snat, pairs, MTU), namespaces,
-attachments, direct links, publishes, forwarding that is switched on at each boot, and who owns them. Not found:
-values that were borrowed (what they were before), commands, ranges, and an adopted bridge's name for its network
-(the bridge's own is taken).
+attachments, direct links, publishes, DHCP clients, forwarding that is switched on at each boot, and who owns them.
+Not found: values that were borrowed (what they were before), commands, ranges, and an adopted bridge's name for its
+network (the bridge's own is taken).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from isthmus.converge import Host
 from isthmus.engine.forwarding import file_rows
 from isthmus.engine.lan import found_subnets
 from isthmus.errors import IsthmusError, NotFound, NotPermitted
+from isthmus.kernel.files import read_text
 from isthmus.kernel.netns import Inside, cookie, named, open_netns, own_cookie
 from isthmus.kernel.netns_locate import candidates
 from isthmus.model.address import Address, Mac, Prefix
@@ -27,6 +28,7 @@ from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 from isthmus.planner.desired import EVERYTHING
+from isthmus.planner.leases import bridge_name, identifier_of, member_name
 from isthmus.planner.marks import Mark, parse_mark
 from isthmus.planner.names import ETC_NETNS
 from isthmus.store.edit import Edit
@@ -133,6 +135,7 @@ class _Finder:
                 subnets=subnets,
                 uplink="nic" if nic else "routed" if routed else "none" if closed else "nat",
                 nic=nic,
+                dhcp=identifier_of(self._argv(bridge_name(names[bridge]))) if nic else "",
                 adopted=bridge in adopted,
                 snat=tuple(self._snat(subnets)),
                 isolate_ports=bool(ports) and all(one.isolated for one in ports),
@@ -141,6 +144,10 @@ class _Finder:
                 sequence=number + 1,
                 owner=mark.owner if mark is not None else "",
             )
+
+    def _argv(self, command: str) -> list[str]:
+        """Return what a command was started with, if it was."""
+        return read_text(f"{self._host.commands_directory}/{command}/argv").split("\0")
 
     def _nic(self, bridge: Link) -> str:
         """Return the port of a bridge that is not ours."""
@@ -173,6 +180,7 @@ class _Finder:
             if found is None:
                 continue
             inner, far = found
+            leased = len(self._argv(member_name(mark.subject))) > 1
             yield Attachment(
                 id=mark.subject,
                 network=by_bridge[bridge],
@@ -180,7 +188,8 @@ class _Finder:
                 ifname=far.name,
                 host_ifname=link.name,
                 mac=far.mac or Mac(packed=bytes(6)),
-                addresses=tuple(address for address, _ in inner.of_link(far.index)),
+                addresses=tuple(one for one, _ in inner.of_link(far.index) if not leased or one.family != 4),
+                leased=leased,
                 priority=link.index,
                 sequence=link.index,
                 owner=mark.owner,

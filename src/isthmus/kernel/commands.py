@@ -19,6 +19,7 @@ __all__ = ["Commands"]
 
 _OWN: Final = "/proc/self/ns/net"  # the supervisor's is the host's too
 _ROUND_S: Final = 0.02
+_NOT_FOUND: Final = 127  # sh(1)
 _PATIENCE_S: Final = 8.0  # a server may ping an address for one to three seconds before it offers it
 
 
@@ -89,7 +90,7 @@ class Commands:
     def _await_ready(self, item: Process) -> None:
         import time
 
-        from isthmus.kernel.process import log_path
+        from isthmus.kernel.process import Ended, log_path, state
 
         deadline = time.monotonic() + _PATIENCE_S
         while not os.path.exists(f"{self._directory}/{item.id}/status") and self._runs(item):
@@ -99,6 +100,8 @@ class Commands:
         else:
             if self._runs(item):
                 return
+        if state(self._directory, item.id) == Ended(status=_NOT_FOUND):
+            raise Refused("no program busybox: it has the DHCP client, udhcpc", hint="install busybox")
         with open(log_path(self._directory, item.id), encoding="utf-8", errors="replace") as file:
             said = file.read().strip().rpartition("\n")[2]
         where = f" in {item.netns}" if item.netns != HOST else ""

@@ -12,22 +12,36 @@ from isthmus.planner.firewall import default_route_holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Final
 
-__all__ = ["bridge_client", "member_clients"]
+__all__ = ["bridge_client", "bridge_name", "identifier_of", "member_clients", "member_name"]
 
 _OURS: Final = "105"  # the protocol number of our routes: the engine may take it over
 _SCRIPT: Final = f"{__file__.rpartition('/')[0]}/lease.sh"
 _CLIENT: Final = ("busybox", "udhcpc", "-t", "4", "-T", "2", "-A", "10", "-S")
 
 
+def bridge_name(network: str) -> str:
+    """Return what the client of a network's bridge is called: with a space, which no namespace's command has."""
+    return f"dhcp {network}"
+
+
+def member_name(attachment: str) -> str:
+    """Return what the client of an attachment is called."""
+    return f"dhcp {attachment}"
+
+
+def identifier_of(argv: Sequence[str]) -> str:
+    """Return the identifier that a bridge's client was started with; empty: it was not."""
+    return argv[-1].partition(":")[2] or ("none" if argv[-1] == "-C" else "")
+
+
 def bridge_client(network: Network) -> Process:
     """Return the client that goes on with the host's lease; it leaves it as it is when it ends."""
     identifier = ("-C",) if network.dhcp == "none" else ("-C", "-x", f"0x3d:{network.dhcp}")
     argv = ("sh", _SCRIPT, network.bridge, "dhcp", *_CLIENT, *identifier)
-    # A space: no namespace has such a name, and so no command.
-    return Process(netns=HOST, argv=argv, name=f"dhcp {network.name}", lasting=True)
+    return Process(netns=HOST, argv=argv, name=bridge_name(network.name), lasting=True)
 
 
 def member_clients(record: Record, namespace: str) -> Iterator[Process]:
@@ -38,4 +52,4 @@ def member_clients(record: Record, namespace: str) -> Iterator[Process]:
             holder = default_route_holder(record, attachments, 4)
             route = _OURS if holder is not None and holder.id == one.id else "none"
             argv = ("sh", _SCRIPT, one.ifname, route, *_CLIENT, "-R")
-            yield Process(netns=namespace, argv=argv, name=f"dhcp {one.id}", lasting=True)
+            yield Process(netns=namespace, argv=argv, name=member_name(one.id), lasting=True)
