@@ -33,6 +33,9 @@ class Server:
         lab.lan.spawn(*SERVER)
         wait_for(lambda: "IP range" in self.log(), "the DHCP server")
 
+    def stop(self) -> None:
+        self._lan.run("sh", "-c", "kill $(cat /run/dnsmasq.pid)")
+
     def log(self) -> str:
         return self._lan.run("cat", "/run/dnsmasq.log", check=False).stdout
 
@@ -58,8 +61,8 @@ def write(host: Host, path: str, text: str) -> None:
 
 
 def addresses(place: Place, link: str) -> list[str]:
-    (found,) = place.ip_json("-4", "address", "show", "dev", link)
-    return [one["local"] for one in found["addr_info"]]
+    found = place.ip_json("-4", "address", "show", "dev", link)
+    return [one["local"] for link in found for one in link["addr_info"]]
 
 
 def clients(host: Host, pid: int | None = None) -> list[int]:
@@ -237,6 +240,32 @@ def test_an_interface_whose_lease_went_with_its_client_gets_one(lab: Lab) -> Non
     assert [one["dev"] for one in host.ip_json("-4", "route", "show", "default")] == ["lan0"]
 
 
+def test_a_client_that_died_without_a_server_stands_in_nobodys_way(lab: Lab, server: Server) -> None:
+    host = lab.host
+    host.isthmus(*CREATE, "--dhcp", "01:02:03")
+    (leased,) = set(addresses(host, "lan0")) - {HOST4, HOST4_SECOND}
+    server.stop()
+    host.run("kill", "-KILL", *map(str, clients(host)))
+    wait_for(lambda: not clients(host), "the client's end")
+    host.isthmus("network", "create", "br0")
+    assert len(clients(host)) == 1
+    assert leased in addresses(host, "lan0")
+    Server(lab)
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert clients(host) == []
+
+
+@pytest.mark.usefixtures("server")
+def test_what_is_not_confirmed_goes_back_with_its_client(lab: Lab) -> None:
+    host = lab.host
+    before = addresses(host, "eth0")
+    host.isthmus(*CREATE[:5], "--confirm-within", "60", "--dhcp", "01:02:03")
+    assert len(clients(host)) == 1
+    host.isthmus("confirm", "--revert")
+    assert clients(host) == []
+    assert addresses(host, "eth0")[: len(before)] == before
+
+
 def test_without_a_server_nothing_is_taken_over(lab: Lab) -> None:
     host = lab.host
     done = host.isthmus(*CREATE, "--dhcp", "none", check=False)
@@ -268,7 +297,9 @@ def test_a_member_has_its_address_from_the_server_of_its_lan(lab: Lab, server: S
     host.run("kill", "-KILL", str(pid))
     wait_for(lambda: not host.run("ip", "netns", "pids", "a").stdout, "the client's end")
     assert "DHCP client on eth0 in a" in host.isthmus("repair").stdout
-    assert addresses(a, "eth0") == [leased]
+    wait_for(
+        lambda: server.count(f"DHCPACK(eth0) {leased}") == 2 and addresses(a, "eth0") == [leased], "the same lease"
+    )
     host.isthmus("detach", "lan0", "a")
     wait_for(lambda: server.count(f"DHCPRELEASE(eth0) {leased}") == 1, "the release")
     assert host.run("ip", "netns", "pids", "a").stdout == ""

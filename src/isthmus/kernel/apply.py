@@ -147,7 +147,9 @@ class Applier:
                 if not isinstance(step, Add):
                     self._commands.stop(item)
                 if not isinstance(step, Remove):
-                    self._commands.start(item)
+                    # One that ended comes again without a wait: a verb about something else shall not need a server.
+                    died = isinstance(step, Change) and isinstance(step.before, Process) and not step.before.argv
+                    self._commands.start(item, waits=not died)
             case _:
                 raise AssertionError(item)
 

@@ -61,8 +61,8 @@ class Commands:
 
         return isinstance(state(self._directory, item.id), Running)
 
-    def start(self, item: Process) -> None:
-        """Start a command; returns when its program has been executed, or is ready where it is to last.
+    def start(self, item: Process, *, waits: bool = True) -> None:
+        """Start a command; returns when its program has been executed, or (`waits`) one that lasts is ready.
 
         Raises:
             Refused: it was not ready in time.
@@ -75,9 +75,9 @@ class Commands:
         try:
             way = BACKGROUND if item.lasting else self._ways.get(item.netns) or BACKGROUND
             pid = start(self._directory, item.id, path, item.argv, way)
-            if item.lasting:
+            if item.lasting and waits:
                 self._await_ready(item)
-            else:
+            elif not item.lasting:
                 self._ways[item.netns] = way.replace(pid=pid)
             new = f"{self._argv(item)}.new"
             with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
