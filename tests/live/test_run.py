@@ -389,7 +389,7 @@ def test_what_is_typed_is_not_passed_on_besides(lab: Lab) -> None:
 
 @pytest.mark.usefixtures("before")
 def test_a_shell_stops_and_resumes_it_as_a_job(lab: Lab) -> None:
-    terminal = Terminal(lab, "env", "PS1=for more:", "bash", "--norc", "-i")
+    terminal = Terminal(lab, "env", "PS1=for more:", "bash", "--norc", "--noediting", "-i")
     terminal.expect("for more:")
     line = " ".join(command("run", "--", "sh", "-c", "'echo rea\"\"dy; read line; echo got $line; exit 6'"))
     terminal.type(f"{line}\n")

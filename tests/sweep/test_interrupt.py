@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 import signal
 import subprocess
@@ -23,14 +24,12 @@ def declared() -> str:
     return f'name: many\nnetworks: {{br0: {{subnets: [10.7.0.0/24, "fd07::/64"]}}}}\nnamespaces:\n{spaces}'
 
 
-def becomes(lab: Lab, wanted: str) -> bool:
-    """Tell whether the host is as wanted once the child that clears dead links is done."""
-    deadline = time.monotonic() + 5
-    while snapshot(lab.host) != wanted:
-        if time.monotonic() > deadline:
-            return False
+def unlike(lab: Lab, wanted: str) -> list[str]:
+    """Return what is otherwise than wanted once the child that clears dead links is done."""
+    deadline = time.monotonic() + 15
+    while (now := snapshot(lab.host)) != wanted and time.monotonic() < deadline:
         time.sleep(0.05)
-    return True
+    return list(difflib.unified_diff(wanted.splitlines(), now.splitlines(), lineterm="", n=0))
 
 
 def test_an_interrupted_up_leaves_the_old_or_the_new_state(lab: Lab, tmp_path: Path) -> None:
@@ -59,6 +58,6 @@ def test_an_interrupted_up_leaves_the_old_or_the_new_state(lab: Lab, tmp_path: P
         outcomes.append((process.returncode, is_new))
         if is_new:
             lab.host.isthmus("down", "many")
-        assert becomes(lab, old), f"round {number}: {process.returncode} {errors}"
+        assert unlike(lab, old) == [], f"round {number}: {process.returncode} {errors}"
     assert sum(status in (130, -signal.SIGINT) for status, _ in outcomes) >= 3, outcomes
     assert any(not is_new for _, is_new in outcomes), outcomes
