@@ -387,6 +387,19 @@ def test_what_is_typed_is_not_passed_on_besides(lab: Lab) -> None:
     terminal.close()
 
 
+def are_stopped(lab: Lab, words: str) -> bool:
+    """Tell whether all processes of a lab whose command lines hold these words are stopped."""
+    stopped = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            told, environment = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+            if words.encode() in told and os.fsencode(lab.host.path) in environment:
+                stopped.append((folder / "stat").read_text().rpartition(")")[2].split()[0] == "T")
+        except OSError:
+            continue  # ended meanwhile
+    return len(stopped) >= 2 and all(stopped)
+
+
 @pytest.mark.usefixtures("before")
 def test_a_shell_stops_and_resumes_it_as_a_job(lab: Lab) -> None:
     terminal = Terminal(lab, "env", "PS1=for more:", "bash", "--norc", "--noediting", "-i")
@@ -397,6 +410,8 @@ def test_a_shell_stops_and_resumes_it_as_a_job(lab: Lab) -> None:
     terminal.type("\x1a")
     terminal.expect("Stopped")
     terminal.expect("for more:")
+    # The shell sees isthmus stop. The command, in the same group, may still wait to be run and then stopped: it reads.
+    wait_for(lambda: are_stopped(lab, "read line; echo got $line"), "the stop")
     terminal.type("fg\n")
     terminal.expect("isthmus")
     terminal.type("word\n")
