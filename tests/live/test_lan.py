@@ -359,6 +359,12 @@ def test_what_is_confirmed_stays(lab: Lab) -> None:
     assert waiting(host) is None
     wait_for(lambda: guards(host) == [], "the guard's end")
     assert is_on_bridge(host)
+    # What was taken back before is forgotten by the next change that waits.
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "1")
+    wait_for(lambda: is_on_bridge(host) and not guards(host), "the way back")
+    host.isthmus("network", "rm", "lan0")
+    host.isthmus("confirm")
+    assert "nothing waits" in host.isthmus("confirm", check=False).stderr
 
 
 @pytest.mark.parametrize("guarded", [True, False], ids=["guard", "next-verb"])
@@ -396,6 +402,22 @@ def test_meanwhile_nothing_may_come_between(lab: Lab) -> None:
         assert (done.returncode, "network create waits to be confirmed" in done.stderr) == (3, True), done.stderr
     host.isthmus("confirm")
     host.isthmus("attach", "lan0", "a")
+
+
+def test_a_change_that_could_not_be_undone_keeps_its_guard(lab: Lab) -> None:
+    source = """
+from isthmus.errors import ApplyError
+def broken(*args, **more):
+    raise ApplyError("half-way", undone=False)
+HOST.change = broken
+do(create_network, NetworkWish(name="lan0", uplink="nic", nic="eth0"), confirm_within=60)
+"""
+    with pytest.raises(EngineRefused, match="half-way"):
+        drive(lab.host, source)
+    assert len(guards(lab.host)) == 1
+    with pytest.raises(EngineRefused, match="half-way"):
+        drive(lab.host, source.replace("undone=False", "undone=True"))
+    assert len(guards(lab.host)) == 1
 
 
 @pytest.mark.parametrize("text", ["0", "31536000", "-1", "soon"])

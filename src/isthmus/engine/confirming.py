@@ -23,7 +23,7 @@ from isthmus.store.edit import Edit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Final
 
 __all__ = ["NEVER", "change", "confirm", "wait_and_enter"]
@@ -54,9 +54,11 @@ def change(
     identity = guard.start(_program(host.directory, deadline))
     try:
         host.db.set_meta("guard", identity)
+        host.db.set_meta("reverted", None)
         report = host.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
-    except BaseException:
-        guard.stop(identity)
+    except BaseException as cause:
+        if getattr(cause, "undone", True):  # else the guard is who mends it
+            guard.stop(identity)
         raise
     if not report.plan and not edit:
         guard.stop(identity)
@@ -67,8 +69,8 @@ def change(
 
 def _seconds(host: Host, edit: Edit, record: Record, within: int | None) -> int:
     moving = list(_moving(edit, record))
-    peer = _ssh_peer()
-    link = _link_to(host, peer) if peer is not None and moving else None
+    peer = _ssh_peer() if moving else None
+    link = _link_to(host, peer) if peer is not None else None
     own = next((one for one in moving if link in (one.nic, one.bridge)), None)
     if within == NEVER and own is not None:
         raise Refused(
@@ -128,11 +130,12 @@ def _program(directory: str, deadline: float) -> str:
     )
 
 
-def wait_and_enter(directory: str, deadline: float, ready: object) -> None:
+def wait_and_enter(directory: str, deadline: float, ready: Callable[[], None]) -> None:
     """Wait until the deadline, then enter the host: what is due is taken back."""
+    import isthmus.kernel.nic  # noqa: F401  the way back needs it, and its file may be out of reach then
+
     host = Host(directory=directory)
-    if callable(ready):
-        ready()
+    ready()
     while (left := deadline - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:
         time.sleep(left)
     for pause_s in (0.0, 1.0, 5.0, 30.0):
