@@ -153,8 +153,10 @@ def test_names_inside_make_sense(lab: Lab) -> None:
 
 
 def test_a_background_one_keeps_directory_and_environment_and_logs(lab: Lab, before: str, tmp_path: Path) -> None:
-    script = "pwd; echo $KEY; echo bad >&2; cat; read _ <go; echo more; read _ <go"
-    os.mkfifo(tmp_path / "go")
+    script = "pwd; echo $KEY; echo bad >&2; cat; read _ <go; echo more; read _ <on"
+    # One for each wait: who opens one again may meet its writer of before, who is about to close it.
+    for name in ("go", "on"):
+        os.mkfifo(tmp_path / name)
     argv = command("run", "-d", "--name", "job", "-e", "KEY=value", "--", "sh", "-c", script)
     assert lab.host.run(*argv, cwd=tmp_path).stdout == "job\n"
     follower = lab.host.spawn(*command("logs", "-f", "job"))
@@ -164,7 +166,7 @@ def test_a_background_one_keeps_directory_and_environment_and_logs(lab: Lab, bef
     (tmp_path / "go").write_text("\n")
     assert follower.stdout.readline() == "more\n"
     assert follower.poll() is None
-    (tmp_path / "go").write_text("\n")
+    (tmp_path / "on").write_text("\n")
     assert follower.communicate(timeout=DEADLINE_S)[0] == ""
     await_state(lab, before)
     assert lab.host.isthmus("logs", "job", check=False).returncode == 4
