@@ -9,9 +9,7 @@ from __future__ import annotations
 import time
 
 from isthmus.converge.elsewhere import keep_for_others, widened
-from isthmus.converge.host_files import kept_forwarding
 from isthmus.converge.outlook import Outlook, run_directory
-from isthmus.converge.pending import check_against
 from isthmus.converge.rows import freed, with_cookies
 from isthmus.errors import ApplyError, IsthmusError, Refused
 from isthmus.kernel.access import Access
@@ -171,9 +169,7 @@ class Host:
             self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
 
     def _identify(self, meta: dict[str, object]) -> None:
-        if self._identity is None:
-            self._identity = boot_identity()
-        boot_id, cookie = self._identity
+        boot_id, cookie = self._identity = self._identity or boot_identity()
         known = meta.get("boot_id"), meta.get("cookie")
         if known == (boot_id, cookie):
             return
@@ -182,6 +178,8 @@ class Host:
                 f"the state in {self.directory} is of another network namespace, which still lives",
                 hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
             )
+        from isthmus.converge.host_files import kept_forwarding
+
         forget_host(self.db, boot_id, cookie, kept_forwarding(self.db.rows("forwarding")))
         self._meta = self.db.all_meta()
 
@@ -237,6 +235,8 @@ class Host:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
         if self.pending is not None:
+            from isthmus.converge.pending import check_against
+
             check_against(self.pending, edit, scope)
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
         course = self._plan(old, new, scope, fresh=fresh)
@@ -251,7 +251,6 @@ class Host:
         try:
             self._carry_out(entry, course, edit, lent, None if deadline is None else (edit.inverse(old), deadline))
         except BaseException as cause:
-            self.access.close()  # a socket may hold answers that nobody read
             self._undo(entry, cause)
             if fresh and isinstance(cause, IsthmusError):
                 return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
@@ -297,11 +296,11 @@ class Host:
         try:
             self.recover(entry)
         except BaseException as cause:
-            self.access.close()
             self._undo(entry, cause)
             raise
 
     def _undo(self, entry: Entry, cause: BaseException) -> None:
+        self.access.close()  # a socket may hold answers that nobody read
         try:
             self.recover(entry)
         except (IsthmusError, OSError) as second:

@@ -7,7 +7,6 @@ import os
 
 from isthmus.converge import Host
 from isthmus.engine.choose import range_in
-from isthmus.engine.leases import IFA_F_PERMANENT
 from isthmus.errors import InvalidInput, NotFound, Refused
 from isthmus.kernel.nic import await_running, read_carried
 from isthmus.kernel.probe import occupied
@@ -136,7 +135,7 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish) -> None:
     from isthmus.kernel.managers import managers_of
 
     addresses = [rtnl_address.decode(one) for one in host.access.route(HOST).dump(rtnl_address.of_link(link.index))]
-    leased = [one for one in addresses if one.address.family == 4 and not one.flags & IFA_F_PERMANENT]
+    leased = [one for one in addresses if one.address.family == 4 and one.is_leased]
     managers = managers_of(link)
     for one in managers:
         if one.leases:

@@ -11,9 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isthmus.model.address import Address
 
-__all__ = ["IFA_F_PERMANENT", "leased_addresses"]
-
-IFA_F_PERMANENT = 0x80  # linux/if_addr.h
+__all__ = ["leased_addresses"]
 
 
 def leased_addresses(host: Host, attachment: Attachment) -> list[tuple[Address, int]]:
@@ -28,4 +26,4 @@ def leased_addresses(host: Host, attachment: Attachment) -> list[tuple[Address, 
     except NotFound:
         return []  # the namespace is gone
     found = [rtnl_address.decode(one) for one in payloads]
-    return [(one.address, one.length) for one in found if one.address.family == 4 and not one.flags & IFA_F_PERMANENT]
+    return [(one.address, one.length) for one in found if one.address.family == 4 and one.is_leased]

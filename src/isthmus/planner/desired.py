@@ -8,10 +8,8 @@ from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
 from isthmus.planner.firewall import network_elements, publish_elements
 from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls, wished_sysctls
-from isthmus.planner.leases import member_clients
 from isthmus.planner.links import attachment_links, direct_link, namespace_routes, network_links
 from isthmus.planner.names import name_objects
-from isthmus.planner.persisting import persisted_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +54,10 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
             yield from network_elements(network, record.networks.values())
         yield from host_sysctls(record, facts)
         yield from wished_sysctls(record, facts)
-        yield from persisted_files(record)
+        if record.forwarding:
+            from isthmus.planner.persisting import persisted_files
+
+            yield from persisted_files(record)
     for namespace in record.namespaces.values():
         if scope.has(namespace.id) and namespace.made:
             yield NamedNetns(name=namespace.id)
@@ -70,7 +71,6 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
     for name in record.namespaces:
         if scope.has(name):
             yield from namespace_routes(record, name)
-            yield from member_clients(record, name)
     for publish in record.publishes.values():
         if scope.has(publish.namespace):
             yield from publish_elements(record, publish)
@@ -78,3 +78,9 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
     for command in record.commands.values():
         if scope.has(command.namespace):
             yield Process(netns=command.namespace, argv=command.argv)
+    leased = {one.namespace: None for one in record.attachments.values() if one.leased and scope.has(one.namespace)}
+    if leased:
+        from isthmus.planner.leases import member_clients
+
+        for name in leased:
+            yield from member_clients(record, name)

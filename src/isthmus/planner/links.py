@@ -7,7 +7,6 @@ from isthmus.model.host import HOST, Bridge, BridgedNic, HostObject, LinkAddress
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.firewall import default_route_holder
 from isthmus.planner.forwarding import Facts, NicFacts
-from isthmus.planner.leases import bridge_client
 from isthmus.planner.marks import mark
 
 TYPE_CHECKING = False
@@ -47,6 +46,8 @@ def _bridged_nic(network: Network, facts: NicFacts) -> Iterator[HostObject]:
         yield Sysctl(name=name.format(link=network.bridge), value=value)
     yield BridgedNic(name=network.nic, bridge=network.bridge, carried=facts.carried)
     if network.dhcp:
+        from isthmus.planner.leases import bridge_client
+
         yield bridge_client(network)
 
 

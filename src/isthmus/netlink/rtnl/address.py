@@ -33,6 +33,7 @@ _IFA_BROADCAST: Final = 4
 _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
 _IFA_F_NODAD: Final = 0x02
+_IFA_F_PERMANENT: Final = 0x80
 
 # Free for user space (linux/if_addr.h names 1 to 3 only): "i".
 IFA_PROTO_ISTHMUS: Final = 0x69
@@ -48,6 +49,11 @@ class IpAddress(Value):
     flags: int
     scope: int
     proto: int
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether it has a lifetime: a DHCP client or a router advertisement gave it."""
+        return not self.flags & _IFA_F_PERMANENT
 
 
 def add(index: int, address: Address, length: int, subject: str) -> Request:
