@@ -229,6 +229,11 @@ def test_a_file_says_it_too(lab: Lab) -> None:
     assert nothing_of_ours(host)
 
 
+DUPLICATE: Final = """
+echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad
+ip addr add 2001:db8::9/64 dev eth0
+until ip addr show dev eth0 dadfailed | grep -q 2001; do sleep 0.05; done
+"""
 REFUSED: Final = {
     "no such link": ("", "nic:eth9", 4, "no link 'eth9'"),
     "loopback": ("", "nic:lo", 3, "loopback"),
@@ -256,7 +261,7 @@ REFUSED: Final = {
         "cannot write sysctl net/ipv6/conf/eth0/addr_gen_mode",
     ),
     "duplicate": (
-        "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad; ip addr add 2001:db8::9/64 dev eth0; sleep 2.5",
+        DUPLICATE,
         "nic:eth0",
         3,
         "2001:db8::9/64 of eth0 is used by",

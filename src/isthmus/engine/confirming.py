@@ -10,6 +10,7 @@ import os
 import time
 
 from isthmus.converge import Host
+from isthmus.engine.beside import source_of
 from isthmus.errors import IsthmusError, NotFound, Refused
 from isthmus.kernel import guard
 from isthmus.model.address import Address
@@ -51,7 +52,7 @@ def change(
             f"{host.pending.verb} waits to be confirmed: one change at a time", hint="isthmus confirm, or wait"
         )
     deadline = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
-    identity = guard.start(_program(host.directory, deadline))
+    identity = guard.start(source_of(__name__, "wait_and_enter", host.directory, deadline, last="ready"))
     try:
         host.db.set_meta("guard", identity)
         host.db.set_meta("reverted", None)
@@ -119,15 +120,6 @@ def _link_to(host: Host, address: Address) -> str:
     oifs = rtnl_route.decode(answer.payloads[0]).oifs if answer.payloads else ()
     link = host.access.link_at(HOST, oifs[0]) if oifs else None
     return link.name if link is not None else ""
-
-
-def _program(directory: str, deadline: float) -> str:
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return (
-        f"import sys; sys.path.insert(0, {source!r})\n"
-        f"from isthmus.engine.confirming import wait_and_enter\n"
-        f"wait_and_enter({directory!r}, {deadline!r}, ready)\n"
-    )
 
 
 def wait_and_enter(directory: str, deadline: float, ready: Callable[[], None]) -> None:

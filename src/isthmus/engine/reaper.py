@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
+from isthmus.engine.beside import argv_of, source_of
 from isthmus.kernel.access import Access
 from isthmus.kernel.flows import forget_addresses
 from isthmus.model.address import Address
@@ -67,8 +67,6 @@ def leave_to_child(directory: str) -> None:
 
     A fresh interpreter, not a fork: SQLite forbids the use of a connection across one.
     """
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    program = f"import sys; sys.path.insert(0, {source!r}); from isthmus.engine.reaper import reap; reap({directory!r})"
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    argv = [sys.executable, "-I", "-S", "-c", program]
-    os.posix_spawn(sys.executable, argv, os.environ, file_actions=null, setsid=True)
+    argv = argv_of(source_of(__name__, "reap", directory))
+    os.posix_spawn(argv[0], argv, os.environ, file_actions=null, setsid=True)

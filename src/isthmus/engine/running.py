@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from isthmus.converge import Host
 from isthmus.converge.runs import clear_run, run_edit
 from isthmus.engine.attachments import settle_ports
+from isthmus.engine.beside import argv_of, source_of
 from isthmus.engine.choose import Chooser
 from isthmus.engine.namespaces import claim_name
 from isthmus.engine.publishes import publish_row
@@ -73,7 +73,7 @@ def run(host: Host, wish: RunWish, supervisor: Supervisor | None = None) -> Ran:
     drawn = _Drawn(host, wish, name, record)
     scope = Scope(host=drawn.makes_network, namespaces=frozenset({name}))
     where = "foreground" if wish.foreground else "here"
-    then = _clearing(host.directory, name)
+    then = argv_of(source_of(__name__, "clear", os.path.abspath(host.directory), name))
     host.ways[name] = Way(where=where, environment=wish.environment, then=then, supervisor=supervisor)
     report = host.change("run", drawn.edit, scope, record=record)
     networks = drawn.edit.on(record).networks
@@ -143,16 +143,6 @@ class _Drawn:
 
 def _holds(network: Network, address: Address) -> bool:
     return any(address in one.prefix for one in network.subnets)
-
-
-def _clearing(directory: str, name: str) -> tuple[str, ...]:
-    """Return the program that clears a run once it has ended."""
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    program = (
-        f"import sys; sys.path.insert(0, {source!r}); from isthmus.engine.running import clear;"
-        f" clear({os.path.abspath(directory)!r}, {name!r})"
-    )
-    return (sys.executable, "-I", "-S", "-c", program)
 
 
 def clear(directory: str, name: str) -> None:

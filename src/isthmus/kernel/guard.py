@@ -12,10 +12,14 @@ import sys
 from isthmus.errors import Unavailable
 from isthmus.kernel.processes import end, started
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 __all__ = ["start", "stop"]
 
-_UNIT: str = "unit "
-_PATIENCE_S = 2.0
+_UNIT: Final = "unit "
+_PATIENCE_S: Final = 2.0
 
 
 def start(program: str) -> str:
@@ -30,7 +34,8 @@ def start(program: str) -> str:
         return _start_unit(program)
     reader, writer = os.pipe()
     try:
-        argv = [sys.executable, "-I", "-S", "-c", f"def ready():\n import os\n os.close(3)\n{program}"]
+        head = "import os\ndef ready():\n os.close(3)\n"
+        argv = [sys.executable, "-I", "-S", "-c", head + program]
         actions = [(os.POSIX_SPAWN_DUP2, writer, 3)]
         actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]  # type: ignore[misc]
         pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsid=True)
