@@ -14,7 +14,7 @@ from bench.attach import Engine, make_namespaces
 from bench.figures import Sheet, elapsed, p50
 from bench.place import ROOT, Hand, run
 
-__all__ = ["ms", "peers", "timed_process", "typed", "whole_processes"]
+__all__ = ["ms", "peers", "timed_process", "type_attach", "typed", "whole_processes"]
 
 _CNI: Final = Path("/usr/lib/cni")
 _CNI_CHAIN: Final = ("bridge", "portmap", "firewall")
@@ -106,24 +106,29 @@ class _Typed:
 
     def attach(self, number: int, name: str) -> None:
         address = f"10.9.{number // 250 + 1}.{number % 250 + 1}"
-        inside = f"ip netns exec {name} ip"
-        for line in (
-            f"ip link add veth{number} type veth peer name peer{number}",
-            f"ip link set dev peer{number} netns {name}",
-            f"{inside} link set dev peer{number} name eth0",
-            f"{inside} addr add {address}/16 dev eth0",
-            f"{inside} link set dev eth0 up",
-            f"{inside} route add default via 10.9.0.1",
-            f"ip link set dev veth{number} master br0",
-            f"ip link set dev veth{number} up",
-            f"iptables -t nat -A PREROUTING -p tcp --dport {8000 + number} -j DNAT --to-destination {address}:80",
-            f"iptables -A FORWARD -d {address} -o br0 -p tcp --dport 80 -j ACCEPT",
-        ):
-            typed(*line.split())
+        type_attach(number, name, address, 8000 + number)
 
     def timed(self, number: int, name: str) -> float:
         with self.hand.inside():
             return elapsed(lambda: self.attach(number, name))
+
+
+def type_attach(number: int, name: str, address: str, host_port: int) -> None:
+    """Join a namespace to bridge br0 and publish its port 80, as the note does: one process each."""
+    inside = f"ip netns exec {name} ip"
+    for line in (
+        f"ip link add veth{number} type veth peer name peer{number}",
+        f"ip link set dev peer{number} netns {name}",
+        f"{inside} link set dev peer{number} name eth0",
+        f"{inside} addr add {address}/16 dev eth0",
+        f"{inside} link set dev eth0 up",
+        f"{inside} route add default via 10.9.0.1",
+        f"ip link set dev veth{number} master br0",
+        f"ip link set dev veth{number} up",
+        f"iptables -t nat -A PREROUTING -p tcp --dport {host_port} -j DNAT --to-destination {address}:80",
+        f"iptables -A FORWARD -d {address} -o br0 -p tcp --dport 80 -j ACCEPT",
+    ):
+        typed(*line.split())
 
 
 def typed(program: str, *arguments: str) -> None:

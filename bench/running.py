@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.figures import Sheet, p50
 from bench.place import Hand, run
-from bench.programs import ms, timed_process, typed
+from bench.programs import ms, timed_process, type_attach, typed
 
 from isthmus.engine import Host, create_network
 from isthmus.model.address import Prefix
@@ -86,24 +86,11 @@ class _ByHand:
 
     def timed(self, number: int) -> float:
         name, address = f"t{number}", f"10.9.1.{number + 1}"
-        inside = f"ip netns exec {name} ip"
         with self.hand.inside():
             start = time.perf_counter()
-            for line in (
-                f"ip netns add {name}",
-                f"{inside} link set dev lo up",
-                f"ip link add veth{number} type veth peer name peer{number}",
-                f"ip link set dev peer{number} netns {name}",
-                f"{inside} link set dev peer{number} name eth0",
-                f"{inside} addr add {address}/16 dev eth0",
-                f"{inside} link set dev eth0 up",
-                f"{inside} route add default via 10.9.0.1",
-                f"ip link set dev veth{number} master br0",
-                f"ip link set dev veth{number} up",
-                f"iptables -t nat -A PREROUTING -p tcp --dport 8080 -j DNAT --to-destination {address}:80",
-                f"iptables -A FORWARD -d {address} -o br0 -p tcp --dport 80 -j ACCEPT",
-            ):
-                typed(*line.split())
+            typed("ip", "netns", "add", name)
+            typed("ip", "netns", "exec", name, "ip", "link", "set", "dev", "lo", "up")
+            type_attach(number, name, address, 8080)
             pid = _in_background("ip", "netns", "exec", name, *_SERVER)
         self.outside.await_answer()
         taken = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Programs of ours that run beside a call and outlive it, in a bare interpreter: a reaper, a guard, a run's clearing."""
+"""Programs of ours that run beside a call and outlive it, in a bare interpreter: reaper, guard, a run's clearing."""
 
 from __future__ import annotations
 
