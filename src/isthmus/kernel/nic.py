@@ -50,9 +50,9 @@ def read_carried(access: Access, name: str) -> tuple[Carried, ...]:
         payloads = [one for one in payloads if rtnl.follows(kind, one, link.index, addresses)]
         if kind == rtnl.ADDRESS:
             # The kernel lists IPv4 addresses in the order of adding, IPv6 ones the last one first.
-            payloads.sort(key=lambda one: one[0] == rtnl.AF_INET6)
-            old = [one for one in payloads if one[0] != rtnl.AF_INET6]
-            payloads = addresses = old + [one for one in reversed(payloads) if one[0] == rtnl.AF_INET6]
+            newest_first = [one for one in payloads if one[0] == rtnl.AF_INET6]
+            payloads = [one for one in payloads if one[0] != rtnl.AF_INET6] + newest_first[::-1]
+            addresses = payloads
         if kind == rtnl.ROUTE:
             payloads.sort(key=rtnl.needs_another)
         found += [Carried(kind=kind, payload=one, words=words(kind, one, name, link.index)) for one in payloads]
@@ -146,8 +146,8 @@ def _moves(item: BridgedNic, old: Link, new: Link) -> tuple[Messages, Messages]:
     leaving: Messages = []
     settling: Messages = []
     for one in item.carried:
-        arriving.append((rtnl.hang(one.kind, one.payload, source, target), False))  # type: ignore[arg-type]
-        gone = rtnl.drop(one.kind, one.payload, *source)  # type: ignore[arg-type]
+        arriving.append((rtnl.hang(one.kind, one.payload, source, target), False))
+        gone = rtnl.drop(one.kind, one.payload, *source)
         if gone is not None:
             leaving.insert(0, (gone, True))
         settled = rtnl.settle(one.payload, source, target) if one.kind == rtnl.ADDRESS else None

@@ -12,8 +12,9 @@ from isthmus.model.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Final, Literal
 
+    CarriedKind = Literal["address", "nexthop", "route", "neighbour"]
     Key = tuple[object, ...]
     HostState = dict[Key, "HostObject"]
 
@@ -151,7 +152,7 @@ class Carried(Value):
     with `{dev}` for the link's name.
     """
 
-    kind: str
+    kind: CarriedKind
     payload: bytes
     words: tuple[str, ...] = ()
 

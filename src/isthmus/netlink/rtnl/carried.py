@@ -25,9 +25,9 @@ from isthmus.netlink.wire import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Final, Literal
+    from typing import Final
 
-    Kind = Literal["address", "nexthop", "route", "neighbour"]
+    from isthmus.model.host import CarriedKind as Kind
 
 __all__ = [
     "ADDRESS",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Final
 
+    from isthmus.model.host import CarriedKind
+
 __all__ = ["words"]
 
 _FLAGS: Final = ((0x02, "nodad"), (0x10, "home"), (0x100, "mngtmpaddr"), (0x200, "noprefixroute"), (0x400, "autojoin"))
@@ -46,7 +48,7 @@ _NHA_GATEWAY: Final = 6
 
 
 @decoder
-def words(kind: rtnl.Kind, payload: bytes, name: str, index: int) -> tuple[str, ...]:
+def words(kind: CarriedKind, payload: bytes, name: str, index: int) -> tuple[str, ...]:
     """Return the words after `ip` that hang it on a link; `{dev}` stands for the link, `name` is its present one."""
     match kind:
         case rtnl.ADDRESS:
