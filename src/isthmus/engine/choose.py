@@ -11,7 +11,7 @@ from isthmus.errors import InvalidInput, Refused
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, NetworkWish
 from isthmus.model.host import HOST
-from isthmus.model.network import NIC, Attachment, Network, Record, Subnet
+from isthmus.model.network import NIC, Attachment, Network, Record, Subnet, host_end
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.planner.ipam import POOLS, allocate, first_free_ifname, free_prefix, ula_prefix
@@ -184,7 +184,7 @@ class Chooser:
             network=network.name,
             namespace=namespace,
             ifname=self._ifname(wish, record, namespace, before, names),
-            host_ifname=before.host_ifname if before is not None else f"isv{os.urandom(5).hex()}",
+            host_ifname=before.host_ifname if before is not None else host_end(os.urandom(5)),
             mac=self._mac(wish, identity, before),
             addresses=addresses,
             leased=wish.leased,

@@ -9,6 +9,7 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_text
 from isthmus.kernel.sysctl import conf_links, read_sysctl
 from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP
+from isthmus.model.network import is_host_end
 from isthmus.netlink import nft
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.rtnl import route as rtnl_route
@@ -113,7 +114,7 @@ def default_links(access: Access) -> HostFacts:
 
 def forwarding_links(family: int) -> list[str]:
     """Return the links that may forward a family, sorted: all but the host's ends of attachments."""
-    return [link for link in conf_links(family) if not (link.startswith("isv") and len(link) == 13)]
+    return [link for link in conf_links(family) if not is_host_end(link)]
 
 
 def read_copies() -> tuple[str, ...]:

@@ -34,12 +34,15 @@ __all__ = [
     "Record",
     "Row",
     "Subnet",
+    "host_end",
+    "is_host_end",
 ]
 
 NAT: Final = "nat"
 ROUTED: Final = "routed"
 NONE: Final = "none"
 NIC: Final = "nic"
+_HOST_END: Final = "isv"
 
 
 class Subnet(Value):
@@ -141,6 +144,16 @@ class Attachment(Value):
             if address.family == family:
                 return address
         return None
+
+
+def host_end(drawn: bytes) -> str:
+    """Return the name of the host's end of an attachment, from five bytes drawn at random."""
+    return f"{_HOST_END}{drawn.hex()}"
+
+
+def is_host_end(link: str) -> bool:
+    """Whether a link's name is one of those."""
+    return link.startswith(_HOST_END) and len(link) == len(_HOST_END) + 10
 
 
 class Publish(Value):
