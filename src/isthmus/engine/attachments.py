@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from _socket import if_nametoindex
 
 from isthmus.converge import Host
 from isthmus.engine.choose import Chooser, draw_mac
 from isthmus.engine.publishes import publish_row
 from isthmus.engine.targets import find_namespace, locate_target, scope_of
 from isthmus.errors import NotFound, Refused
-from isthmus.kernel.netns import Inside
 from isthmus.model.address import Address
 from isthmus.model.declared import AttachmentWish, LinkEndWish, LinkWish, PublishWish
 from isthmus.model.host import TRASH_GROUP
@@ -98,11 +96,8 @@ def _network(record: Record, name: str) -> Network:
 
 def _living_names(host: Host, namespace: str) -> frozenset[str]:
     """Return `eth0` if the namespace has a living link of that name, with what follows it."""
-    with Inside(host.access.fd(namespace)):
-        try:
-            if_nametoindex("eth0")
-        except OSError:
-            return frozenset()  # the common case, at a tenth of the price of reading a link
+    if not host.access.has_link(namespace, "eth0"):
+        return frozenset()
     held: set[str] = set()
     while True:
         name = first_free_ifname(held)

@@ -94,7 +94,8 @@ def _look(path: str) -> _Found | None:
     except (NotFound, InvalidInput, NotPermitted):
         return None
     try:
-        return None if is_own(fd) else _Found(path, cookie(fd), os.fstat(fd))
+        status = os.fstat(fd)
+        return None if is_own(status) else _Found(path, cookie(fd), status)
     finally:
         os.close(fd)
 

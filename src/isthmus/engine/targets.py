@@ -36,14 +36,15 @@ def locate_target(host: Host, target: str) -> tuple[Namespace, bool]:
     path = target
     if len(target) == _ID_LENGTH or target.startswith("netns-"):
         path = _recorded_path(host, target) or target
-    located, fd = locate_open(path)
-    rows = host.db.rows("namespaces", "id = ? OR cookie = ?", (located.id, located.cookie))
+    located, fd, route = locate_open(path)
+    by_either = "id = ? UNION ALL SELECT * FROM namespaces WHERE cookie = ?"  # half the price of OR
+    rows = host.db.rows("namespaces", by_either, (located.id, located.cookie))
     found = next((row for row in rows.values() if row.cookie == located.cookie), None)
     if found is None and rows:
         clear_gone(host, located.id)
     row = found or Namespace(id=located.id, path=located.path, cookie=located.cookie)
     host.access.know([row])
-    host.access.adopt(row.id, fd)
+    host.access.adopt(row.id, fd, route)
     return row, found is not None
 
 

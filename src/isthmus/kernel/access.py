@@ -11,7 +11,7 @@ import os
 from isthmus.errors import InvalidInput, KernelError, NotFound
 from isthmus.kernel.crier import Crier
 from isthmus.kernel.later import close_later
-from isthmus.kernel.netns import Inside, cookie, open_netns
+from isthmus.kernel.netns import Inside, cookie, has_link, open_netns
 from isthmus.kernel.netns_locate import find
 from isthmus.model.address import Address
 from isthmus.model.host import HOST
@@ -55,10 +55,11 @@ class Access:
                 self.forget(namespace.id)
             self._known[namespace.id] = namespace
 
-    def adopt(self, netns: str, fd: int) -> None:
-        """Take over an open descriptor of a namespace whose cookie was just read."""
+    def adopt(self, netns: str, fd: int, route: Socket) -> None:
+        """Take over what is open on a namespace whose cookie was just read."""
         self.forget(netns)
         self._fds[netns] = fd
+        self._routes[netns] = route
 
     def forget(self, netns: str) -> None:
         """Close what is open on a namespace: it was removed, or is about to be made anew."""
@@ -164,6 +165,10 @@ class Access:
     def link(self, netns: str, name: str) -> Link | None:
         """Read one link by name; None: it does not exist."""
         return self._link(netns, rtnl_link.by_name(name))
+
+    def has_link(self, netns: str, name: str) -> bool:
+        """Whether there is a link of that name."""
+        return has_link(self.route(netns).handle, name)
 
     def link_at(self, netns: str, index: int) -> Link | None:
         """Read one link by ifindex; None: it does not exist."""

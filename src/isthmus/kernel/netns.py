@@ -43,6 +43,7 @@ _OWN: Final = "/proc/thread-self/ns/net"
 _NS_GET_NSTYPE: Final = 0xB703
 _SO_NETNS_COOKIE: Final = 71
 _SIOCGIFFLAGS: Final = 0x8913
+_SIOCGIFINDEX: Final = 0x8933
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
 _IFREQ: Final = struct.Struct("=16sh22x")
@@ -175,9 +176,9 @@ def _is_netns(fd: int) -> bool:
         return False
 
 
-def is_own(fd: int) -> bool:
-    """Whether fd is open on the namespace that this thread belongs to."""
-    status, home = os.fstat(fd), _home()
+def is_own(status: os.stat_result) -> bool:
+    """Whether what was stat'ed is the namespace that this thread belongs to."""
+    home = _home()
     return status.st_ino == home.inode and status.st_dev == home.device
 
 
@@ -195,7 +196,7 @@ def own_cookie() -> int:
     """Return the cookie of the namespace that this thread is in now."""
     probe = _probe()
     try:
-        return _cookie(probe)
+        return socket_cookie(probe)
     finally:
         probe.close()
 
@@ -222,7 +223,12 @@ def _probe() -> _socket.socket:
     return _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC, 0)
 
 
-def _cookie(probe: _socket.socket) -> int:
+def socket_cookie(probe: _socket.socket) -> int:
+    """Return the cookie of the namespace that a socket is of.
+
+    Raises:
+        Unsupported: before Linux 5.14.
+    """
     try:
         return int.from_bytes(probe.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
     except OSError as error:
@@ -231,6 +237,18 @@ def _cookie(probe: _socket.socket) -> int:
                 "SO_NETNS_COOKIE", "this kernel cannot tell network namespaces apart: Linux 5.14"
             ) from None
         raise
+
+
+def has_link(probe: _socket.socket, name: str) -> bool:
+    """Whether the namespace that a socket is of has a link, at a tenth of the price of reading it.
+
+    Source: netdevice(7).
+    """
+    try:
+        fcntl.ioctl(probe, _SIOCGIFINDEX, _IFREQ.pack(name.encode(), 0))
+    except OSError:
+        return False
+    return True
 
 
 def check_name(name: str, field: str = "name") -> None:
@@ -319,7 +337,7 @@ def _raise_lo() -> int:
     try:
         _, flags = _IFREQ.unpack(fcntl.ioctl(probe, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
         fcntl.ioctl(probe, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags | _IFF_UP))
-        return _cookie(probe)
+        return socket_cookie(probe)
     finally:
         probe.close()
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from isthmus.errors import InvalidInput, NotFound, NotPermitted, Refused
-from isthmus.kernel.netns import RUN, check_name, cookie, is_own, open_netns
+from isthmus.kernel.netns import RUN, Inside, check_name, cookie, is_own, open_netns, socket_cookie
 from isthmus.model.value import Value
+from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ class Located(Value):
 
 def locate(target: str) -> Located:
     """Find a namespace, as `locate_open` does, and keep nothing open."""
-    located, fd = locate_open(target)
+    located, fd, route = locate_open(target)
+    route.close()
     os.close(fd)
     return located
 
 
-def locate_open(target: str) -> tuple[Located, int]:
-    """Find a namespace by its name under /run/netns, an absolute path, or a pid; return it, and it open.
+def locate_open(target: str) -> tuple[Located, int, Socket]:
+    """Find a namespace by its name under /run/netns, an absolute path, or a pid; return it, a descriptor, a socket.
+
+    The rtnetlink socket, which who changes the namespace needs anyway, tells its cookie at the price of none.
 
     A name goes before a pid of the same digits (as for `ip link set netns`). A path or pid whose
     namespace also has a name is known by that name.
@@ -53,17 +57,19 @@ def locate_open(target: str) -> tuple[Located, int]:
     except InvalidInput as error:
         raise InvalidInput("", target, error.why) from None
     try:
-        if is_own(fd):
-            raise Refused(f"{target} is the host's own namespace")
         status = os.fstat(fd)
-        number = cookie(fd)
+        if is_own(status):
+            raise Refused(f"{target} is the host's own namespace")
+        with Inside(fd):
+            route = Socket(NETLINK_ROUTE, small=True)
+        number = socket_cookie(route.handle)
     except BaseException:
         os.close(fd)
         raise
     name = os.path.basename(path) if os.path.dirname(path) == RUN else _name_of(status)
     if name:
-        return Located(id=name, path=f"{RUN}/{name}", cookie=number), fd
-    return Located(id=f"netns-{number}", path=path, cookie=number), fd
+        return Located(id=name, path=f"{RUN}/{name}", cookie=number), fd, route
+    return Located(id=f"netns-{number}", path=path, cookie=number), fd, route
 
 
 def _path(target: str) -> str:

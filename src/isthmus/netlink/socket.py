@@ -89,35 +89,35 @@ class Socket:
     """
 
     def __init__(self, protocol: int, groups: Sequence[int] = (), *, small: bool = False) -> None:
-        self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
-        self._socket.bind((0, 0))
+        self.handle = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
+        self.handle.bind((0, 0))
         self._sequence = 0
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
-            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+            self.handle.setsockopt(_SOL_NETLINK, option, 1)
         if protocol == NETLINK_ROUTE:
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            self.handle.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         for group in groups:
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            self.handle.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
         if small:
             return
         try:
-            self._socket.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+            self.handle.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         except PermissionError:
-            self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _BUFFER_BYTES)
+            self.handle.setsockopt(SOL_SOCKET, SO_RCVBUF, _BUFFER_BYTES)
 
     def fileno(self) -> int:
         """Return the descriptor."""
-        return self._socket.fileno()
+        return self.handle.fileno()
 
     def close(self) -> None:
         """Close it. After an nf_tables deletion the kernel makes the last closer wait some 16 ms."""
-        self._socket.close()
+        self.handle.close()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a message of a group and drop it; False: none came in time."""
         if timeout_s <= 0:
             return False
-        self._socket.settimeout(timeout_s)
+        self.handle.settimeout(timeout_s)
         try:
             self._receive()
         except TimeoutError:
@@ -130,7 +130,7 @@ class Socket:
     def heard(self) -> list[bytes] | None:
         """Return the messages of a group that have come since the last call; None: so many that some were lost."""
         found: list[bytes] = []
-        self._socket.setblocking(False)
+        self.handle.setblocking(False)
         try:
             while True:
                 found += [payload for _, _, _, payload in messages(self._receive())]
@@ -157,7 +157,7 @@ class Socket:
         for request in requests:
             parts += self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_ACK)
             answers[self._sequence] = Answer(request)
-        self._socket.send(b"".join(parts))
+        self.handle.send(b"".join(parts))
         waiting = len(answers)
         while waiting:
             for kind, flags, sequence, payload in messages(self._receive()):
@@ -203,7 +203,7 @@ class Socket:
         raise KernelError(request.operation, request.subject, errno.EINTR, "the dump changed under each of 16 tries")
 
     def _dump_once(self, request: Request) -> tuple[list[bytes], bool]:
-        self._socket.send(b"".join(self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_DUMP)))
+        self.handle.send(b"".join(self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_DUMP)))
         found: list[bytes] = []
         intact = True
         while True:
@@ -238,7 +238,7 @@ class Socket:
             answers[self._sequence] = Answer(request)
         final = self._sequence
         parts += self._framed(end, NLM_F_REQUEST)
-        self._socket.send(b"".join(parts))
+        self.handle.send(b"".join(parts))
         refused: list[Answer] = []
         while True:
             for kind, flags, sequence, payload in messages(self._receive()):
@@ -253,7 +253,7 @@ class Socket:
 
     def _receive(self) -> bytes:
         buffer = _local.buffer
-        size = self._socket.recv_into(buffer)
+        size = self.handle.recv_into(buffer)
         return bytes(memoryview(buffer)[:size])
 
     def _framed(self, request: Request, flags: int) -> list[bytes]:
