@@ -7,7 +7,7 @@ from isthmus.model.network import Network, Record
 from isthmus.planner.desired import Scope, desired
 from isthmus.planner.forwarding import Facts, namespace_sysctls
 from isthmus.store.edit import Edit
-from isthmus.store.slices import load_slice, multihomed_namespaces, perhaps_publishing, publishes_elsewhere
+from isthmus.store.slices import load_slice, perhaps_publishing, publishes_elsewhere
 from isthmus.store.sqlite import Database
 
 __all__ = ["keep_for_others", "widened"]
@@ -61,8 +61,7 @@ def widened(db: Database, old: Record, edit: Edit, scope: Scope) -> tuple[Record
     new = edit.on(old)
     if scope.namespaces is None:
         return old, new, scope
-    others = multihomed_namespaces(db)
-    others |= {name for name in scope.namespaces if len(new.attachments_of(name)) > 1}
+    others = db.multihomed().union(name for name in scope.namespaces if len(new.attachments_of(name)) > 1)
     if not others:
         return old, new, scope
     whole = db.record()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from isthmus.converge.course import Course, report_on
 from isthmus.converge.elsewhere import keep_for_others, widened
 from isthmus.converge.outlook import Outlook, run_directory
 from isthmus.converge.rows import freed, with_cookies
@@ -16,16 +17,15 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
 from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
-from isthmus.kernel.netns import RUN, boot_identity
+from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import fingerprint, generation
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Borrowed, Namespace, Record
-from isthmus.model.plan import Plan, Report
+from isthmus.model.plan import Report
 from isthmus.model.ruleset import RULESET
 from isthmus.model.switches import SWITCHES
-from isthmus.model.value import Value
 from isthmus.planner.borrowing import found_there, give_back, returned, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
@@ -58,15 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["Host"]
 
 _SLICE_LIMIT: Final = 16  # beyond so many namespaces the whole record is loaded at once
-
-
-class _Course(Value):
-    """Where a change leads: its plan, the state after it, and borrowed values that are left on for strangers."""
-
-    plan: Plan
-    wanted: HostState
-    left: frozenset[str]
-    found: tuple[Borrowed, ...]
 
 
 class Host:
@@ -108,6 +99,7 @@ class Host:
             else:
                 self.outlook.watch()  # entered again: a resident
                 self.access.resident = True
+            self._db.look_again()
             if self.writable:
                 self._prepare()
             else:
@@ -190,7 +182,7 @@ class Host:
             return
         if fingerprint(self.access) == meta.get("fingerprint"):
             # The rules stand; a stranger may have changed what the sets hold, and isolation rests on those.
-            self.db.set_meta("generation", now)
+            self._note("generation", now)
             self._generation = now
             self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
             return
@@ -242,7 +234,7 @@ class Host:
         course = self._plan(old, new, scope, fresh=fresh)
         if not course.plan and not edit:
             self._note_uplinks(scope)
-            return self._report(course.plan, old, new)
+            return report_on(course.plan, self.notes, old, new)
         rows = (*taken, *course.found, *to_borrow(course.plan, old, new))
         borrowed = {row.name: row for row in rows}
         phase = LEAVING if leaving else APPLYING
@@ -255,23 +247,18 @@ class Host:
             if fresh and isinstance(cause, IsthmusError):
                 return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
             raise
-        return self._report(course.plan, old, new)
+        return report_on(course.plan, self.notes, old, new)
 
     def preview(
         self, edit: Edit, scope: Scope, record: Record | None = None, taken: tuple[Borrowed, ...] = ()
     ) -> Report:
         """Return what `change` would do."""
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
-        return self._report(self._plan(old, new, scope).plan, old, new)
+        return report_on(self._plan(old, new, scope).plan, self.notes, old, new)
 
     def _before(self, scope: Scope, record: Record | None, taken: tuple[Borrowed, ...]) -> Record:
         found = self.record(scope) if record is None else record
         return found.replace(borrowed={**found.borrowed, **{row.name: row for row in taken}}) if taken else found
-
-    def _report(self, plan: Plan, old: Record, new: Record) -> Report:
-        nameless = {row.id: row.path for one in (old, new) for row in one.namespaces.values()}
-        paths = tuple((name, path) for name, path in nameless.items() if path != f"{RUN}/{name}")
-        return Report(plan=plan, notes=tuple(self.notes), paths=paths)
 
     def recover(self, entry: Entry) -> None:
         """Lead the scope of an entry to a settled state: back to the record, or on when it was leaving."""
@@ -308,7 +295,7 @@ class Host:
                 f"{cause}; and undoing it: {second}", undone=False, hint="isthmus repair, when the cause is gone"
             ) from cause
 
-    def _plan(self, old: Record, new: Record, scope: Scope, *, fresh: bool = False) -> _Course:
+    def _plan(self, old: Record, new: Record, scope: Scope, *, fresh: bool = False) -> Course:
         """Plan from what the kernel holds of both records to the second one.
 
         `fresh`: what the second one has more was just named at random, so the kernel is not asked for it.
@@ -337,7 +324,7 @@ class Host:
         left = give_back(current, wanted, (old, new), facts)
         if left.intersection(SWITCHES.values()):
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
-        return _Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs)
+        return Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs)
 
     def _know(self, *records: Record) -> None:
         for record in records:
@@ -355,7 +342,7 @@ class Host:
     def _carry_out(
         self,
         entry: Entry,
-        course: _Course,
+        course: Course,
         edit: Edit,
         record: Record,
         way_back: tuple[Edit, float] | None = None,
@@ -375,8 +362,10 @@ class Host:
             drops = returned(edit.on(record), course.wanted, course.plan, host=entry.host, left=course.left)
             edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
-        settle(self.db, entry.id, edit, meta, freed(record, edit), time.time(), way_back)
+        settle(self.db, entry, edit, record, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}
+        if way_back is None and entry.phase != PENDING and "commands" not in edit.kinds:
+            self.db.know_meta(self._meta)
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
 
     def _after(self, applier: Applier, host: bool) -> dict[str, object]:
@@ -396,4 +385,8 @@ class Host:
 
     def _note_uplinks(self, scope: Scope) -> None:
         if scope.host and self.writable:
-            self.db.set_meta("uplinks", self.outlook.links.text())
+            self._note("uplinks", self.outlook.links.text())
+
+    def _note(self, key: str, value: object) -> None:
+        self.db.set_meta(key, value)
+        self._meta = {**self._meta, key: value}

@@ -29,14 +29,18 @@ class Edit(Value):
     def __bool__(self) -> bool:
         return bool(self.puts or self.drops)
 
+    @property
+    def kinds(self) -> set[str]:
+        """The tables that it changes."""
+        return {kind for kind, _ in self.drops} | {kind_of(row) for row in self.puts}
+
     def plus(self, other: Edit) -> Edit:
         """Return both edits as one, `other` later."""
         return Edit(puts=self.puts + other.puts, drops=self.drops + other.drops)
 
     def on(self, record: Record) -> Record:
         """Return the record after the edit."""
-        touched = {kind for kind, _ in self.drops} | {kind_of(row) for row in self.puts}
-        tables: dict[str, Any] = {kind: dict(getattr(record, kind)) for kind in touched}
+        tables: dict[str, Any] = {kind: dict(getattr(record, kind)) for kind in self.kinds}
         for kind, key in self.drops:
             tables[kind].pop(key, None)
         for row in self.puts:

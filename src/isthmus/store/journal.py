@@ -11,11 +11,10 @@ from __future__ import annotations
 import marshal
 
 from isthmus.errors import StoreError
-from isthmus.model.address import Address
-from isthmus.model.network import Attachment, Forwarding, Network
+from isthmus.model.network import Attachment, Forwarding, Network, Record
 from isthmus.model.value import Value
 from isthmus.store.edit import Edit
-from isthmus.store.schema import ENCODE, KEYS, LEASED, UPSERT, kind_of
+from isthmus.store.schema import ENCODE, KEYS, UPSERT, kind_of
 from isthmus.store.sqlite import Database
 
 TYPE_CHECKING = False
@@ -71,6 +70,7 @@ def begin(
     insert = "INSERT INTO journal (verb, phase, scope, redo) VALUES (?, ?, ?, ?) RETURNING id"
     values = (verb, phase, blob, edit.encode())
     db.durable(host)
+    db.writing("meta", "borrowed") if borrowed else db.writing("meta")
     if borrowed:
         db.run("BEGIN IMMEDIATE")
     try:
@@ -81,6 +81,7 @@ def begin(
     except BaseException:
         db.roll_back()
         raise
+    db.written()
     return Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit)
 
 
@@ -133,87 +134,84 @@ def _read(db: Database) -> list[Entry]:
 
 def settle(
     db: Database,
-    number: int,
+    entry: Entry,
     edit: Edit,
+    before: Record,
     meta: dict[str, object],
     trash: tuple[str, ...],
     now: float,
     way_back: tuple[Edit, float] | None = None,
 ) -> None:
-    """Make the edit true in the tables and remove the entry, in one commit.
+    """Make the edit of the record `before` true in the tables and remove the entry, in one commit.
 
     With a `way_back`, an edit and a deadline, the entry stays, pending.
     """
+    db.writing("meta", *edit.kinds)
     db.run("BEGIN IMMEDIATE")
     try:
-        _write(db, edit, now)
+        _write(db, edit, before, now)
         for key, value in meta.items():
             db.set_meta(key, value)
         for what in trash:
             db.run("INSERT OR REPLACE INTO trash VALUES (?)", (what,))
         if way_back is None:
-            db.run("DELETE FROM journal WHERE id = ?", (number,))
+            db.run("DELETE FROM journal WHERE id = ?", (entry.id,))
         else:
-            values = (PENDING, way_back[0].encode(), way_back[1], number)
+            values = (PENDING, way_back[0].encode(), way_back[1], entry.id)
             db.run("UPDATE journal SET phase = ?, redo = ?, deadline = ? WHERE id = ?", values)
         db.run("COMMIT")
         db.durable(False)
     except BaseException:
         db.roll_back()
         raise
+    db.written()
 
 
-def _write(db: Database, edit: Edit, now: float) -> None:
-    touched = set()
-    if any(isinstance(row, Network) for row in edit.puts) or any(kind == "networks" for kind, _ in edit.drops):
-        db.forget_networks()
+def _write(db: Database, edit: Edit, before: Record, now: float) -> None:
+    joined = {row.namespace for row in edit.puts if isinstance(row, Attachment)}
     for kind, key in edit.drops:
-        if kind == "attachments":
-            touched |= _release(db, key, now + REST_S)
+        if kind == "attachments" and key in before.attachments:
+            _release(db, before.attachments[key], now + REST_S)
+            joined.add(before.attachments[key].namespace)
         elif kind == "networks":
             db.run("DELETE FROM leases WHERE network = ?", (key,))
             db.run("DELETE FROM cursors WHERE network = ?", (key,))
         db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (key,))
     for row in edit.puts:
         if isinstance(row, Attachment):
-            _lease(db, row, now + REST_S)
-            touched.add(row.namespace)
+            _lease(db, row, before.attachments.get(row.id), now + REST_S)
         db.run(UPSERT[kind_of(row)], ENCODE[type(row)](row))
-    for namespace in touched:
-        _count(db, namespace, fewer=bool(edit.drops))
+    _note_several(db, edit.on(before), joined)
 
 
-def _release(db: Database, key: str, rests_until: float) -> set[str]:
-    """Let the addresses of an attachment rest; return the namespace that it is of."""
-    touched = set()
-    for network, namespace, addresses in db.all(
-        "SELECT network, namespace, addresses FROM attachments WHERE id = ?", (key,)
-    ):
-        for text in addresses.removeprefix(LEASED).split():
-            values = (rests_until, network, Address.parse(text).packed, key)
-            db.run(
-                "UPDATE leases SET attachment = NULL, rests_until = ?"
-                " WHERE network = ? AND address = ? AND attachment = ?",
-                values,
-            )
-        touched.add(namespace)
-    return touched
+def _release(db: Database, row: Attachment, rests_until: float) -> None:
+    """Let the addresses of an attachment rest."""
+    for address in row.addresses:
+        db.run(
+            "UPDATE leases SET attachment = NULL, rests_until = ? WHERE network = ? AND address = ? AND attachment = ?",
+            (rests_until, row.network, address.packed, row.id),
+        )
 
 
-def _lease(db: Database, row: Attachment, rests_until: float) -> None:
-    _release(db, row.id, rests_until)
+def _lease(db: Database, row: Attachment, before: Attachment | None, rests_until: float) -> None:
+    if before is not None:
+        _release(db, before, rests_until)
     for address in row.addresses:
         db.run("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, NULL)", (row.network, address.packed, row.id))
         db.run("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (row.network, address.family, address.packed))
 
 
-def _count(db: Database, namespace: str, *, fewer: bool) -> None:
+def _note_several(db: Database, after: Record, namespaces: set[str]) -> None:
     """Keep the list of namespaces on several networks, which is short, beside the attachments, which are many."""
-    several = len(db.all("SELECT 1 FROM attachments WHERE namespace = ? LIMIT 2", (namespace,))) > 1
-    if several:
-        db.run("INSERT OR IGNORE INTO multihomed VALUES (?)", (namespace,))
-    elif fewer:
-        db.run("DELETE FROM multihomed WHERE namespace = ?", (namespace,))
+    known = db.multihomed()
+    several = {name for name in namespaces if len(after.attachments_of(name)) > 1}
+    if several <= known and known.isdisjoint(namespaces - several):
+        return
+    db.writing("multihomed")
+    for name in several - known:
+        db.run("INSERT OR IGNORE INTO multihomed VALUES (?)", (name,))
+    for name in (namespaces - several) & known:
+        db.run("DELETE FROM multihomed WHERE namespace = ?", (name,))
 
 
 def forget_host(db: Database, boot_id: str, cookie: int, kept: tuple[Forwarding, ...]) -> None:
@@ -222,7 +220,8 @@ def forget_host(db: Database, boot_id: str, cookie: int, kept: tuple[Forwarding,
     db.run("BEGIN IMMEDIATE")
     if waiting is not None:
         puts = tuple(row for row in waiting.edit.puts if isinstance(row, Network))
-        _write(db, Edit(puts=puts, drops=tuple(one for one in waiting.edit.drops if one[0] == "networks")), 0.0)
+        drops = tuple(one for one in waiting.edit.drops if one[0] == "networks")
+        _write(db, Edit(puts=puts, drops=drops), Record.empty(), 0.0)
     for kind in KEYS:
         if kind != "networks":
             db.run(f"DELETE FROM {kind}")

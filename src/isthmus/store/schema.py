@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 APPLICATION_ID: Final = 0x69737468  # "isth"
-VERSION: Final = 2
+VERSION: Final = 3
 # Stands before the addresses of an attachment whose IPv4 address is leased.
 LEASED: Final = "dhcp"
 
@@ -57,6 +57,7 @@ CREATE TABLE networks (
     isolate_ports INT, allow TEXT, mtu INT, sequence INT, owner TEXT, transient INT) WITHOUT ROWID;
 CREATE TABLE namespaces (id TEXT PRIMARY KEY, path TEXT, cookie INT, made INT, owner TEXT) WITHOUT ROWID;
 CREATE INDEX namespaces_by_cookie ON namespaces (cookie);
+CREATE INDEX namespaces_made ON namespaces (id) WHERE made;
 CREATE TABLE attachments (
     id TEXT PRIMARY KEY, network TEXT, namespace TEXT, ifname TEXT, host_ifname TEXT, mac TEXT UNIQUE,
     addresses TEXT, priority INT, sequence INT, owner TEXT, UNIQUE (namespace, ifname)) WITHOUT ROWID;
@@ -91,7 +92,8 @@ MIGRATIONS: Final = {
         "ALTER TABLE networks ADD COLUMN transient INT",
         "ALTER TABLE commands ADD COLUMN transient INT",
         "CREATE INDEX commands_of_runs ON commands (namespace) WHERE transient",
-    )
+    ),
+    2: ("CREATE INDEX namespaces_made ON namespaces (id) WHERE made",),
 }
 
 COLUMNS: Final = {

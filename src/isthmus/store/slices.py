@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = [
     "load_networks",
     "load_slice",
-    "multihomed_namespaces",
     "perhaps_publishing",
     "publishes_elsewhere",
     "taken_addresses",
@@ -24,8 +23,8 @@ __all__ = [
 def load_networks(db: Database) -> Record:
     """Load what an attach of a namespace that is not on record must know: nothing hangs on it yet."""
     return Record.empty().replace(
-        networks=db.networks(),
-        borrowed=db.rows("borrowed"),
+        networks=db.seldom("networks"),
+        borrowed=db.seldom("borrowed"),
         made_elsewhere=bool(db.all("SELECT 1 FROM namespaces WHERE made LIMIT 1")),
     )
 
@@ -37,21 +36,16 @@ def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
     known = sorted({*namespaces, *(end.namespace for link in links.values() for end in (link.a, link.b))})
     inside = f"namespace IN ({marks})"
     return Record(
-        networks=db.networks(),
+        networks=db.seldom("networks"),
         namespaces=db.rows("namespaces", f"id IN ({', '.join('?' * len(known))})", known),
         attachments=db.rows("attachments", inside, namespaces),
         publishes=db.rows("publishes", inside, namespaces),
         links=links,
         commands=db.rows("commands", inside, namespaces),
-        forwarding=db.rows("forwarding"),
-        borrowed=db.rows("borrowed"),
+        forwarding=db.seldom("forwarding"),
+        borrowed=db.seldom("borrowed"),
         made_elsewhere=bool(db.all(f"SELECT 1 FROM namespaces WHERE made AND id NOT IN ({marks}) LIMIT 1", namespaces)),
     )
-
-
-def multihomed_namespaces(db: Database) -> set[str]:
-    """Return the namespaces of ours that are on several networks."""
-    return {str(row[0]) for row in db.all("SELECT namespace FROM multihomed")}
 
 
 _PUBLISHERS: Final = (

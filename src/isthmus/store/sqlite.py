@@ -13,14 +13,16 @@ from fcntl import LOCK_EX, LOCK_UN, flock
 from stat import S_ISREG, S_IWGRP, S_IWOTH
 
 from isthmus.errors import NotPermitted, StoreError
-from isthmus.model.network import Network, Record, Row
+from isthmus.model.network import Record, Row
 from isthmus.store.driver import Error, connect
 from isthmus.store.schema import APPLICATION_ID, KEYS, MIGRATIONS, SCHEMA, VERSION, decode_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Final
+    from collections.abc import Callable, Sequence
+    from typing import Any, Final, TypeVar
+
+    T = TypeVar("T")
 
 __all__ = ["DEFAULT_DIRECTORY", "Database", "Lock", "state_directory"]
 
@@ -90,7 +92,10 @@ class Database:
         self.path = f"{directory}/{_FILE}"
         self.writable = writable
         self._durable = False
-        self._networks: tuple[int, dict[str, Network]] | None = None
+        self._kept: dict[str, Any] = {}
+        self._version = 0
+        self._stamp = (0, 0)
+        self._writing = False
         fresh = self._inspect()
         try:
             self._open(fresh=fresh)
@@ -174,6 +179,8 @@ class Database:
 
     def roll_back(self) -> None:
         """Drop the open transaction; one that SQLite dropped itself, since it could not write, is gone already."""
+        self._kept.clear()
+        self._writing = False
         if self._db.in_transaction:
             self.run("ROLLBACK")
 
@@ -225,8 +232,54 @@ class Database:
             found[row[0]] = decode_row(kind, row)
         return found
 
+    # What seldom changes is read once, and kept for as long as nobody writes.
+
+    def look_again(self) -> None:
+        """Begin a call: see whether another one has written since the last."""
+        self._version = self.one("PRAGMA data_version")[0]
+
+    def seldom(self, kind: str) -> dict[str, Any]:
+        """Return all rows of a table that seldom changes."""
+        return self._keep(kind, lambda: self.rows(kind))
+
+    def multihomed(self) -> frozenset[str]:
+        """Return the namespaces of ours that are on several networks."""
+        query = "SELECT namespace FROM multihomed"
+        return self._keep("multihomed", lambda: frozenset(str(row[0]) for row in self.all(query)))
+
+    def _keep(self, name: str, read: Callable[[], T]) -> T:
+        self._check_kept()
+        if name not in self._kept:
+            self._kept[name] = read()
+        return self._kept[name]  # type: ignore[no-any-return]
+
+    def _check_kept(self) -> None:
+        if not self._writing and self._stamp != (self._version, self._db.total_changes):
+            self._kept.clear()
+            self._stamp = self._version, self._db.total_changes
+
+    def writing(self, *kinds: str) -> None:
+        """Announce writes to some tables alone, until `written`: what is kept of others stays."""
+        self._check_kept()
+        self._writing = True
+        for kind in kinds:
+            self._kept.pop(kind, None)
+
+    def written(self) -> None:
+        """Say that what was announced has been written."""
+        self._writing = False
+        self._stamp = self._version, self._db.total_changes
+
+    def know_meta(self, meta: dict[str, Any]) -> None:
+        """Keep what `all_meta` would return now."""
+        self._check_kept()
+        self._kept["meta"] = meta
+
     def all_meta(self) -> dict[str, Any]:
         """Return all stored facts about the host; also `journal`: an entry is not settled; `runs`: there are some."""
+        return self._keep("meta", self._read_meta)
+
+    def _read_meta(self) -> dict[str, Any]:
         query = (
             "SELECT key, value FROM meta UNION ALL SELECT 'journal', max(id) FROM journal"
             " UNION ALL SELECT 'runs', EXISTS (SELECT 1 FROM commands WHERE transient)"
@@ -241,17 +294,6 @@ class Database:
     def set_meta(self, key: str, value: object) -> None:
         """Store a fact about the host."""
         self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    def networks(self) -> dict[str, Network]:
-        """Return all networks; a resident keeps them while nobody else commits and it changes none itself."""
-        version = self.one("PRAGMA data_version")[0]
-        if self._networks is None or self._networks[0] != version:
-            self._networks = (version, self.rows("networks"))
-        return self._networks[1]
-
-    def forget_networks(self) -> None:
-        """Read the networks again the next time: one was put or dropped."""
-        self._networks = None
 
     def record(self) -> Record:
         """Load the whole record."""
