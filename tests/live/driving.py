@@ -27,7 +27,7 @@ from isthmus.errors import IsthmusError
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import *
 from isthmus.planner.desired import EVERYTHING
-from isthmus.store.sqlite import state_directory
+from isthmus.store.lock import state_directory
 
 def network(name, *subnets, **more):
     return NetworkWish(name=name, subnets=tuple(map(Prefix.parse, subnets)), **more)

@@ -76,6 +76,23 @@ def journal_edit(state: Path) -> None:
         db.execute("INSERT INTO journal (verb, phase, scope, redo) VALUES ('attach', 'applying', ?, ?)", (scope, redo))
 
 
+def begun(state: Path) -> None:
+    (state / "lock").write_bytes((5).to_bytes(8, "little") + b"torn.")
+
+
+def begun_longer_than_the_file(state: Path) -> None:
+    (state / "lock").write_bytes((2**63).to_bytes(8, "little") + b"torn.")
+
+
+def open_lock(state: Path) -> None:
+    (state / "lock").chmod(0o666)
+
+
+def lock_elsewhere(state: Path) -> None:
+    shutil.move(state / "lock", state / "elsewhere")
+    (state / "lock").symlink_to(state / "elsewhere")
+
+
 def row(state: Path) -> None:
     with contextlib.closing(sqlite3.connect(state / "state.db")) as db, db:
         db.execute("UPDATE attachments SET mac = 'no mac'")
@@ -100,6 +117,10 @@ SPOILS: dict[Callable[[Path], None], str] = {
     directory: "is no regular file",
     journal: "journal: entry .* makes no sense",
     journal_edit: "makes no sense",
+    begun: "lock: what a call had begun makes no sense",
+    begun_longer_than_the_file: "cannot read .*lock",
+    open_lock: "lock can be written by others",
+    lock_elsewhere: "cannot open .*lock: Too many levels",
     row: "makes no sense",
 }
 

@@ -44,8 +44,9 @@ from isthmus.store.journal import (
     settle,
     take_back,
 )
+from isthmus.store.lock import Lock, state_directory
 from isthmus.store.slices import load_slice
-from isthmus.store.sqlite import Database, Lock, state_directory
+from isthmus.store.sqlite import Database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,6 +121,12 @@ class Host:
         assert self._db is not None, "use Host in a with block"
         return self._db
 
+    @property
+    def lock(self) -> Lock:
+        """The host lock, which a writable one holds inside the `with` block."""
+        assert self._lock is not None, "use a writable Host in a with block"
+        return self._lock
+
     def close(self) -> None:
         """Close state file and sockets; for residents, which enter the block many times."""
         if self._db is not None:
@@ -140,8 +147,9 @@ class Host:
         self._meta = self.db.all_meta()
         self._identify(self._meta)
         meta = self._meta
-        if meta["journal"] is not None:
-            for entry in entries(self.db, time.clock_gettime(time.CLOCK_BOOTTIME)):
+        begun = self.lock.begun()
+        if meta["journal"] is not None or begun is not None:
+            for entry in entries(self.db, begun, time.clock_gettime(time.CLOCK_BOOTTIME)):
                 self.recover(entry)
             self.pending = pending(self.db)
             meta = self._meta
@@ -172,7 +180,7 @@ class Host:
             )
         from isthmus.converge.host_files import kept_forwarding
 
-        forget_host(self.db, boot_id, cookie, kept_forwarding(self.db.rows("forwarding")))
+        forget_host(self.db, self.lock, boot_id, cookie, kept_forwarding(self.db.rows("forwarding")))
         self._meta = self.db.all_meta()
 
     def _check_ruleset(self, meta: dict[str, object]) -> None:
@@ -238,7 +246,8 @@ class Host:
         rows = (*taken, *course.found, *to_borrow(course.plan, old, new))
         borrowed = {row.name: row for row in rows}
         phase = LEAVING if leaving else APPLYING
-        entry = begin(self.db, verb, phase, (scope.host, scope.namespaces), edit, tuple(borrowed.values()))
+        reach = scope.host, scope.namespaces
+        entry = begin(self.db, self.lock, verb, phase, reach, edit, tuple(borrowed.values()))
         lent = old.replace(borrowed={**old.borrowed, **borrowed}) if borrowed else old
         try:
             self._carry_out(entry, course, edit, lent, None if deadline is None else (edit.inverse(old), deadline))
@@ -347,11 +356,10 @@ class Host:
         record: Record,
         way_back: tuple[Edit, float] | None = None,
     ) -> None:
-        assert self._lock is not None, "use a writable Host in a with block"
         total = len(course.plan.steps)
         progress = self.progress
         report = (lambda done: progress(done, total)) if progress is not None else None
-        applier = Applier(self.access, self._commands, self._lock.fd, report)
+        applier = Applier(self.access, self._commands, self.lock.fd, report)
         applier.generation = self._generation
         applier.apply(course.plan)
         self._generation = applier.generation
@@ -362,7 +370,7 @@ class Host:
             drops = returned(edit.on(record), course.wanted, course.plan, host=entry.host, left=course.left)
             edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
-        settle(self.db, entry, edit, record, meta, freed(record, edit), time.time(), way_back)
+        settle(self.db, self.lock, entry, edit, record, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}
         if way_back is None and entry.phase != PENDING and "commands" not in edit.kinds:
             self.db.know_meta(self._meta)

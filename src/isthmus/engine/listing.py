@@ -24,6 +24,7 @@ from isthmus.planner.firewall import default_route_holder, network_elements, pub
 from isthmus.planner.forwarding import host_sysctls, namespace_sysctls
 from isthmus.store import journal
 from isthmus.store.journal import entries
+from isthmus.store.lock import read_begun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ def read_record(host: Host) -> Record:
 
 
 def pending(host: Host) -> list[Json]:
-    """Return the calls that have not settled what they began: under way now, or dead."""
+    """Return the calls that died before they settled what they began."""
     return [
         {
             "verb": entry.verb,
             "phase": entry.phase,
             "namespaces": None if entry.namespaces is None else sorted(entry.namespaces),
         }
-        for entry in entries(host.db, time.clock_gettime(time.CLOCK_BOOTTIME))
+        for entry in entries(host.db, read_begun(host.directory), time.clock_gettime(time.CLOCK_BOOTTIME))
     ]
 
 

@@ -32,7 +32,7 @@ from isthmus.planner.leases import bridge_name, identifier_of, member_name
 from isthmus.planner.marks import Mark, parse_mark
 from isthmus.planner.names import ETC_NETNS
 from isthmus.store.edit import Edit
-from isthmus.store.sqlite import state_directory
+from isthmus.store.lock import state_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,12 @@
 
 An entry holds the scope of the change and its edit. The tables keep the old rows until the entry is
 settled, so that the one commit which settles it is the moment of truth. An entry that a call finds belongs
-to a call that died: *applying* is led back to the tables, *leaving* is led on to the edit. A *pending* one is
-no call's: its edit is the way back from a change that waits to be confirmed, taken when its deadline has passed.
+to a call that died: *applying* is led back to the tables, *leaving* is led on to the edit. One that was settled and not
+ended leads nowhere, since the tables have what it says.
+
+The entry of the call under way is in the lock's file, where it costs a tenth of a commit. Entries that wait are in a
+table: a *pending* one is no call's, its edit is the way back from a change that waits to be confirmed, taken when its
+deadline has passed.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from isthmus.errors import StoreError
 from isthmus.model.network import Attachment, Forwarding, Network, Record
 from isthmus.model.value import Value
 from isthmus.store.edit import Edit
+from isthmus.store.lock import Lock
 from isthmus.store.schema import ENCODE, KEYS, UPSERT, kind_of
 from isthmus.store.sqlite import Database
 
@@ -58,31 +63,35 @@ class Entry(Value):
 
 def begin(
     db: Database,
+    lock: Lock,
     verb: str,
     phase: str,
     scope: tuple[bool, frozenset[str] | None],
     edit: Edit,
     borrowed: tuple[Borrowed, ...],
 ) -> Entry:
-    """Write an entry down, with the values that are about to be borrowed; what concerns the host, durably."""
+    """Write down what the holder of the lock is about to do, then the values that are about to be borrowed."""
     host, namespaces = scope
-    blob = marshal.dumps((host, None if namespaces is None else sorted(namespaces)), 2)
-    insert = "INSERT INTO journal (verb, phase, scope, redo) VALUES (?, ?, ?, ?) RETURNING id"
-    values = (verb, phase, blob, edit.encode())
-    db.durable(host)
-    db.writing("meta", "borrowed") if borrowed else db.writing("meta")
+    entry = Entry(id=0, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit)
+    left = lock.begun()
+    if left is not None:  # of this call, which went on after a change that could not be undone
+        for one in entries(db, left, 0.0)[-1:]:
+            _wait(db, one)
+    lock.begin(marshal.dumps((verb, phase, _scope(host, namespaces), edit.encode()), 2))
     if borrowed:
-        db.run("BEGIN IMMEDIATE")
-    try:
-        number = int(db.one(insert, values)[0])
-        if borrowed:
+        try:
+            db.run("BEGIN IMMEDIATE")
             borrow(db, borrowed)
             db.run("COMMIT")
-    except BaseException:
-        db.roll_back()
-        raise
-    db.written()
-    return Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit)
+        except BaseException:
+            db.roll_back()
+            lock.end()
+            raise
+    return entry
+
+
+def _scope(host: bool, namespaces: frozenset[str] | None) -> bytes:
+    return marshal.dumps((host, None if namespaces is None else sorted(namespaces)), 2)
 
 
 def borrow(db: Database, rows: tuple[Borrowed, ...]) -> None:
@@ -91,14 +100,21 @@ def borrow(db: Database, rows: tuple[Borrowed, ...]) -> None:
         db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
 
 
-def entries(db: Database, now: float) -> list[Entry]:
-    """Return the entries to be led to their end, the oldest first: of calls that died, and pending ones when due."""
-    return [one for one in _read(db) if one.deadline is None or one.deadline <= now]
+def entries(db: Database, begun: bytes | None, now: float) -> list[Entry]:
+    """Return the entries to be led to their end: those of the table when due, and what a call that died had `begun`."""
+    found = [one for one in _waiting(db) if one.deadline is None or one.deadline <= now]
+    if begun is not None:
+        try:
+            verb, phase, scope, redo = marshal.loads(begun)
+        except (ValueError, TypeError, EOFError) as cause:
+            raise StoreError(f"state directory: lock: what a call had begun makes no sense: {cause}") from cause
+        found.append(_entry(0, verb, phase, scope, redo, None))
+    return found
 
 
 def pending(db: Database) -> Entry | None:
     """Return what waits to be confirmed, due or not."""
-    return next((one for one in _read(db) if one.deadline is not None), None)
+    return next((one for one in _waiting(db) if one.deadline is not None), None)
 
 
 def confirm(db: Database, number: int) -> None:
@@ -116,24 +132,24 @@ def take_back(db: Database, entry: Entry) -> Entry:
     return entry.replace(phase=LEAVING, deadline=None)
 
 
-def _read(db: Database) -> list[Entry]:
-    found = []
+def _waiting(db: Database) -> list[Entry]:
     query = "SELECT id, verb, phase, scope, redo, deadline FROM journal ORDER BY id"
-    for number, verb, phase, scope, redo, deadline in db.all(query):
-        try:
-            host, names = marshal.loads(scope)
-        except (ValueError, TypeError, EOFError) as cause:
-            raise StoreError(f"state file: journal: entry {number} makes no sense: {cause}") from cause
-        namespaces = None if names is None else frozenset(names)
-        edit = Edit.decode(redo)
-        found.append(
-            Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit, deadline=deadline)
-        )
-    return found
+    return [_entry(*row) for row in db.all(query)]
+
+
+def _entry(number: int, verb: str, phase: str, scope: bytes, redo: bytes, deadline: float | None) -> Entry:
+    try:
+        host, names = marshal.loads(scope)
+    except (ValueError, TypeError, EOFError) as cause:
+        raise StoreError(f"state file: journal: entry {number} makes no sense: {cause}") from cause
+    namespaces = None if names is None else frozenset(names)
+    edit = Edit.decode(redo)
+    return Entry(id=number, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit, deadline=deadline)
 
 
 def settle(
     db: Database,
+    lock: Lock,
     entry: Entry,
     edit: Edit,
     before: Record,
@@ -142,10 +158,11 @@ def settle(
     now: float,
     way_back: tuple[Edit, float] | None = None,
 ) -> None:
-    """Make the edit of the record `before` true in the tables and remove the entry, in one commit.
+    """Make the edit of the record `before` true in the tables, in one commit, which ends the entry.
 
-    With a `way_back`, an edit and a deadline, the entry stays, pending.
+    With a `way_back`, an edit and a deadline, an entry that leads back waits then, pending.
     """
+    db.durable(entry.host)  # what concerns the host is declared; the rest is bound to the kernel's life
     db.writing("meta", *edit.kinds)
     db.run("BEGIN IMMEDIATE")
     try:
@@ -154,17 +171,22 @@ def settle(
             db.set_meta(key, value)
         for what in trash:
             db.run("INSERT OR REPLACE INTO trash VALUES (?)", (what,))
-        if way_back is None:
+        if entry.id:
             db.run("DELETE FROM journal WHERE id = ?", (entry.id,))
-        else:
-            values = (PENDING, way_back[0].encode(), way_back[1], entry.id)
-            db.run("UPDATE journal SET phase = ?, redo = ?, deadline = ? WHERE id = ?", values)
+        if way_back is not None:
+            _wait(db, entry.replace(phase=PENDING, edit=way_back[0], deadline=way_back[1]))
         db.run("COMMIT")
-        db.durable(False)
     except BaseException:
         db.roll_back()
         raise
     db.written()
+    if not entry.id:
+        lock.end()
+
+
+def _wait(db: Database, entry: Entry) -> None:
+    values = (entry.verb, entry.phase, _scope(entry.host, entry.namespaces), entry.edit.encode(), entry.deadline)
+    db.run("INSERT INTO journal (verb, phase, scope, redo, deadline) VALUES (?, ?, ?, ?, ?)", values)
 
 
 def _write(db: Database, edit: Edit, before: Record, now: float) -> None:
@@ -214,7 +236,7 @@ def _note_several(db: Database, after: Record, namespaces: set[str]) -> None:
         db.run("DELETE FROM multihomed WHERE namespace = ?", (name,))
 
 
-def forget_host(db: Database, boot_id: str, cookie: int, kept: tuple[Forwarding, ...]) -> None:
+def forget_host(db: Database, lock: Lock, boot_id: str, cookie: int, kept: tuple[Forwarding, ...]) -> None:
     """Forget what was bound to a kernel that is gone; what is `kept` and networks stay, but not unconfirmed ones."""
     waiting = pending(db)
     db.run("BEGIN IMMEDIATE")
@@ -232,6 +254,6 @@ def forget_host(db: Database, boot_id: str, cookie: int, kept: tuple[Forwarding,
     for row in kept:
         db.run(UPSERT["forwarding"], ENCODE[Forwarding](row))
     if kept or db.all("SELECT 1 FROM networks LIMIT 1"):
-        scope, nothing = marshal.dumps((True, None), 2), Edit().encode()
-        db.run("INSERT INTO journal (verb, phase, scope, redo) VALUES ('boot', ?, ?, ?)", (APPLYING, scope, nothing))
+        _wait(db, Entry(id=0, verb="boot", phase=APPLYING, host=True, namespaces=None, edit=Edit()))
     db.run("COMMIT")
+    lock.end()

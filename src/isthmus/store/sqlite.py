@@ -9,12 +9,12 @@ on the path of whoever meets it (docs/decisions/0004), so it is made where nobod
 from __future__ import annotations
 
 import os
-from fcntl import LOCK_EX, LOCK_UN, flock
-from stat import S_ISREG, S_IWGRP, S_IWOTH
+from stat import S_ISREG
 
 from isthmus.errors import NotPermitted, StoreError
 from isthmus.model.network import Record, Row
 from isthmus.store.driver import Error, connect
+from isthmus.store.lock import check_not_open_to_others
 from isthmus.store.schema import APPLICATION_ID, KEYS, MIGRATIONS, SCHEMA, VERSION, decode_row
 
 TYPE_CHECKING = False
@@ -24,61 +24,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["DEFAULT_DIRECTORY", "Database", "Lock", "state_directory"]
+__all__ = ["Database"]
 
-DEFAULT_DIRECTORY: Final = "/var/lib/isthmus"
 _FILE: Final = "state.db"
-_LOCK: Final = "lock"
-
-
-def state_directory() -> str:
-    """Return where the state is: ISTHMUS_STATE_DIR or /var/lib/isthmus."""
-    return os.environ.get("ISTHMUS_STATE_DIR") or DEFAULT_DIRECTORY
-
-
-def _owned_directory(path: str) -> None:
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        found = os.lstat(path)
-    except PermissionError as cause:
-        raise NotPermitted(
-            f"cannot use state directory {path}: {cause.strerror}",
-            hint="run as root, or set ISTHMUS_STATE_DIR",
-        ) from cause
-    except OSError as cause:
-        raise StoreError(f"cannot use state directory {path}: {cause.strerror}") from cause
-    _not_open_to_others(path, found)
-
-
-def _not_open_to_others(path: str, found: os.stat_result) -> None:
-    if found.st_mode & (S_IWGRP | S_IWOTH):
-        raise StoreError(f"{path} can be written by others", hint=f"chmod go-w {path}, and look who did")
-    if found.st_uid not in (0, os.geteuid()):
-        raise StoreError(f"{path} belongs to uid {found.st_uid}, not to us")
-
-
-class Lock:
-    """The host lock: one writer at a time. Close-on-exec; released by `release` or by the process's end."""
-
-    def __init__(self, directory: str) -> None:
-        _owned_directory(directory)
-        path = f"{directory}/{_LOCK}"
-        try:
-            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as cause:
-            raise StoreError(f"cannot open {path}: {cause.strerror}") from cause
-
-    def take(self) -> None:
-        """Wait until nobody else holds it, and hold it."""
-        flock(self.fd, LOCK_EX)
-
-    def release(self) -> None:
-        """Let the next writer in."""
-        flock(self.fd, LOCK_UN)
-
-    def close(self) -> None:
-        """Close it, which releases it."""
-        os.close(self.fd)
 
 
 def _not_permitted(path: str) -> NotPermitted:
@@ -113,7 +61,7 @@ class Database:
             raise StoreError(f"cannot read {self.path}: {cause.strerror}") from cause
         if not S_ISREG(found.st_mode):
             raise StoreError(f"{self.path} is no regular file")
-        _not_open_to_others(self.path, found)
+        check_not_open_to_others(self.path, found)
         if not os.access(self.path, os.R_OK | (os.W_OK if self.writable else 0)):
             raise _not_permitted(self.path)
         return found.st_size == 0
