@@ -312,8 +312,8 @@ class Chooser:
         key = (network.name, prefix.family)
         last = self._last.get(key)
         if last is None:
-            rows = self._host.db.all("SELECT address FROM cursors WHERE network = ? AND family = ?", key)
-            last = Address.decode(rows[0][0]) if rows else None
+            packed = self._host.db.cursors().get(key)
+            last = Address.decode(packed) if packed else None
 
         def taken(low: int, high: int) -> set[int]:
             return given | taken_addresses(self._host.db, network.name, prefix, low, high, self._now)

@@ -20,7 +20,14 @@ from _socket import (
 from isthmus.kernel.sysctl import read_sysctl
 from isthmus.model.address import Address
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 __all__ = ["ephemeral_range", "holder_of", "is_bound", "reserved_ports"]
+
+# SCTP: its number is not in every C library's list.
+_SOCKETS: Final = {"tcp": (SOCK_STREAM, 6), "udp": (SOCK_DGRAM, 17), "sctp": (SOCK_STREAM, 132)}
 
 
 def is_bound(host: Address | None, port: int, protocol: str) -> bool:
@@ -28,26 +35,25 @@ def is_bound(host: Address | None, port: int, protocol: str) -> bool:
 
     None is every address of both families. SCTP has no sockets on many kernels: never held there.
     """
-    if host is None:
-        return _taken(AF_INET, "0.0.0.0", port, protocol) or _taken(AF_INET6, "::", port, protocol)
-    return _taken(host.af, str(host), port, protocol)
+    if host is not None:
+        return _taken(host.af, str(host), port, protocol) or False
+    found = _taken(AF_INET6, "::", port, protocol, both=True)
+    return bool(_taken(AF_INET, "0.0.0.0", port, protocol) if found is None else found)
 
 
-def _taken(family: int, address: str, port: int, protocol: str) -> bool:
-    if protocol == "sctp":
-        kind, number = SOCK_STREAM, 132
-    else:
-        kind, number = (SOCK_STREAM, 6) if protocol == "tcp" else (SOCK_DGRAM, 17)
+def _taken(family: int, address: str, port: int, protocol: str, *, both: bool = False) -> bool | None:
+    """Whether a bind fails with EADDRINUSE (`both`: of either family); None: this kernel has no such sockets."""
+    kind, number = _SOCKETS[protocol]
     try:
         probe = socket(family, kind | SOCK_CLOEXEC, number)
     except OSError:
-        return False  # this kernel has no such sockets, so nobody holds one
+        return None
     try:
         if protocol == "tcp":
             # Connections in TIME_WAIT hold nothing that a translation needs; a listener still refuses.
             probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         if family == AF_INET6:
-            probe.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+            probe.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, not both)
         probe.bind((address, port))
     except OSError as cause:
         return cause.errno == errno.EADDRINUSE

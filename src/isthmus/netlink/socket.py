@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _thread
 import errno
-from _socket import AF_NETLINK, SO_RCVBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
+from _socket import AF_NETLINK, MSG_DONTWAIT, SO_RCVBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
 from struct import Struct
 
 from isthmus.errors import KernelError, NotPermitted
@@ -46,7 +46,7 @@ _NLM_F_CAPPED: Final = 0x100
 _NLM_F_ACK_TLVS: Final = 0x200
 _NLMSGERR_ATTR_MSG: Final = 1
 _ERROR: Final = Struct("=i")
-_RECEIVE_BYTES: Final = 1 << 18
+_RECEIVE_BYTES: Final = 1 << 17  # a message of a dump has 32 KiB at most, a link with all its functions 80
 _BUFFER_BYTES: Final = 1 << 22
 _MESSAGES_A_SEND: Final = 200
 
@@ -130,10 +130,9 @@ class Socket:
     def heard(self) -> list[bytes] | None:
         """Return the messages of a group that have come since the last call; None: so many that some were lost."""
         found: list[bytes] = []
-        self.handle.setblocking(False)
         try:
             while True:
-                found += [payload for _, _, _, payload in messages(self._receive())]
+                found += [payload for _, _, _, payload in messages(self._receive(MSG_DONTWAIT))]
         except BlockingIOError:
             return found
         except OSError as cause:
@@ -251,9 +250,9 @@ class Socket:
                 if sequence in (final, first):
                     return refused
 
-    def _receive(self) -> bytes:
+    def _receive(self, flags: int = 0) -> bytes:
         buffer = _local.buffer
-        size = self.handle.recv_into(buffer)
+        size = self.handle.recv_into(buffer, 0, flags)
         return bytes(memoryview(buffer)[:size])
 
     def _framed(self, request: Request, flags: int) -> list[bytes]:

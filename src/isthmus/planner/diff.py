@@ -54,19 +54,15 @@ _RANKS: Final[dict[type, int]] = {
     Route: 9,
     Process: 11,
 }
+# What else steps of one rank are sorted by: a directory goes before what is in it.
+_PLACE: Final[dict[type, str]] = {
+    **dict.fromkeys((Directory, File, Symlink, HostsLine), "path"),
+    **dict.fromkeys((NamedNetns, Bridge), "name"),
+    Route: "netns",
+}
 _RANK_INNER_ADDRESS: Final = 8
 _RANK_PORT_ELEMENT: Final = 10
 _RANK_LASTING: Final = 10
-
-
-def _rank(item: HostObject) -> int:
-    if type(item) is Element and item.name in PORT_SETS:
-        return _RANK_PORT_ELEMENT
-    if type(item) is LinkAddress and item.netns != HOST:
-        return _RANK_INNER_ADDRESS
-    if type(item) is Process and item.lasting:
-        return _RANK_LASTING
-    return _RANKS[type(item)]
 
 
 def _order(item: HostObject) -> tuple[int, str]:
@@ -75,21 +71,19 @@ def _order(item: HostObject) -> tuple[int, str]:
     Equal ones keep the order that they were wished in. A global switch goes before the links that it overwrites, and
     after accept_ra, without which it takes learned routes away.
     """
-    match item:
-        case Directory() | File() | Symlink() | HostsLine():
-            return _rank(item), item.path  # a directory before what is in it
-        case Veth():
-            return _rank(item), f"{item.peer_netns} {item.peer_name}"
-        case LinkAddress() | Route() | Process():
-            return _rank(item), item.netns
-        case NamedNetns() | Bridge() | Element():
-            return _rank(item), item.name
-        case Sysctl():
-            return _rank(item), "" if item.name.endswith(
-                "/accept_ra"
-            ) else "a" if item.name in SWITCHES.values() else "b"
-        case Ruleset() | BridgedNic():
-            return _rank(item), ""
+    kind = type(item)
+    rank = _RANKS[kind]
+    if type(item) is Element:
+        return _RANK_PORT_ELEMENT if item.name in PORT_SETS else rank, item.name
+    if type(item) is LinkAddress:
+        return _RANK_INNER_ADDRESS if item.netns != HOST else rank, item.netns
+    if type(item) is Process:
+        return _RANK_LASTING if item.lasting else rank, item.netns
+    if type(item) is Veth:
+        return rank, f"{item.peer_netns} {item.peer_name}"
+    if type(item) is Sysctl:
+        return rank, "" if item.name.endswith("/accept_ra") else "a" if item.name in SWITCHES.values() else "b"
+    return rank, getattr(item, _PLACE[kind]) if kind in _PLACE else ""
 
 
 def diff(current: HostState, wanted: HostState) -> Plan:

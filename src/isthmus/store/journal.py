@@ -198,6 +198,7 @@ def _write(db: Database, edit: Edit, before: Record, now: float) -> None:
         elif kind == "networks":
             db.run("DELETE FROM leases WHERE network = ?", (key,))
             db.run("DELETE FROM cursors WHERE network = ?", (key,))
+            db.writing("cursors")
         db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (key,))
     for row in edit.puts:
         if isinstance(row, Attachment):
@@ -220,7 +221,7 @@ def _lease(db: Database, row: Attachment, before: Attachment | None, rests_until
         _release(db, before, rests_until)
     for address in row.addresses:
         db.run("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, NULL)", (row.network, address.packed, row.id))
-        db.run("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (row.network, address.family, address.packed))
+        db.set_cursor(row.network, address.family, address.packed)
 
 
 def _note_several(db: Database, after: Record, namespaces: set[str]) -> None:

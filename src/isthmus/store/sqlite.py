@@ -195,6 +195,16 @@ class Database:
         query = "SELECT namespace FROM multihomed"
         return self._keep("multihomed", lambda: frozenset(str(row[0]) for row in self.all(query)))
 
+    def cursors(self) -> dict[tuple[str, int], bytes]:
+        """Return the address of each network and family that was given last."""
+        query = "SELECT network, family, address FROM cursors"
+        return self._keep("cursors", lambda: {(name, family): last for name, family, last in self.all(query)})
+
+    def set_cursor(self, network: str, family: int, address: bytes) -> None:
+        """Note the address that was given last."""
+        self.cursors()[network, family] = address
+        self.run("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (network, family, address))
+
     def _keep(self, name: str, read: Callable[[], T]) -> T:
         self._check_kept()
         if name not in self._kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -87,7 +88,10 @@ def _run(session: Session, argv: Sequence[str]) -> int:
         given = parse(verb, words)
     except SystemExit:  # --help
         return 0
-    return _load(verb.words)(session, given)
+    carry_out = _load(verb.words)
+    gc.freeze()  # what is loaded stays
+    gc.enable()
+    return carry_out(session, given)
 
 
 def _load(words: tuple[str, ...]) -> Run:
