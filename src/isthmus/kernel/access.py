@@ -159,7 +159,8 @@ class Access:
     def crier(self) -> Crier:
         """What sends packets out of the host's links."""
         if self._crier is None:
-            self._crier = Crier(beside=self.resident)
+            self._crier = Crier()
+        self._crier.beside = self.resident
         return self._crier
 
     def link(self, netns: str, name: str) -> Link | None:

@@ -17,28 +17,33 @@ __all__ = ["Crier"]
 
 
 class Crier:
-    """A packet socket of the host, bound to nothing; `beside`: a thread of its own does the sending."""
+    """A packet socket of the host, bound to nothing; `beside`: a thread of its own does the sending from now on."""
 
-    def __init__(self, *, beside: bool) -> None:
+    def __init__(self) -> None:
+        self.beside = False
         self._socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)
         self._waiting: SimpleQueue[tuple[bytes, str] | None] | None = None
         self._ordered = self._sent = 0
         self._closing = False
-        if beside:
-            import _thread
-            from _queue import SimpleQueue
-
-            self._waiting = SimpleQueue()
-            self._through: SimpleQueue[None] = SimpleQueue()
-            _thread.start_new_thread(self._run, (self._waiting,))
 
     def send(self, packet: bytes, ifname: str) -> None:
         """Send a packet out of a link; one that is down, or has gone, has nobody to be told."""
-        if self._waiting is None:
+        if not self.beside:
             self._send(packet, ifname)
-        else:
-            self._ordered += 1
-            self._waiting.put((packet, ifname))
+            return
+        if self._waiting is None:
+            self._waiting = self._start()
+        self._ordered += 1
+        self._waiting.put((packet, ifname))
+
+    def _start(self) -> SimpleQueue[tuple[bytes, str] | None]:
+        import _thread
+        from _queue import SimpleQueue
+
+        waiting: SimpleQueue[tuple[bytes, str] | None] = SimpleQueue()
+        self._through: SimpleQueue[None] = SimpleQueue()
+        _thread.start_new_thread(self._run, (waiting,))
+        return waiting
 
     def _send(self, packet: bytes, ifname: str) -> None:
         try:

@@ -6,7 +6,6 @@ import os
 import sys
 
 from isthmus.declare import words
-from isthmus.declare.environment import variables
 from isthmus.doors.cli.attachments import publish_wish
 from isthmus.doors.cli.output import note, print_lines
 from isthmus.doors.cli.report import tell
@@ -42,9 +41,17 @@ def run_wish(given: Given) -> RunWish:
         networks=tuple(words.network_name(one, "--network") for one in given.texts("network")),
         ips=tuple(Address.parse(one, "--ip") for one in given.texts("ip")),
         publishes=tuple(publish_wish(one, "--publish", given) for one in given.texts("publish")),
-        environment=variables(given.texts("env-file"), given.texts("env"), os.environ),
+        environment=_environment(given.texts("env-file"), given.texts("env")),
         foreground=not given.has("detach"),
     )
+
+
+def _environment(files: list[str], texts: list[str]) -> tuple[str, ...]:
+    if not files and not texts:
+        return ()
+    from isthmus.declare.environment import variables
+
+    return variables(files, texts, os.environ)
 
 
 def _run(session: Session, given: Given) -> int:
