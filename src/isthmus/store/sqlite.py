@@ -84,8 +84,7 @@ class Database:
                 self._execute("PRAGMA synchronous = NORMAL")
                 self._execute("PRAGMA wal_autocheckpoint = 0")
                 # What SQLite cannot open for writing it opens for reading: that is to be known before the host changes.
-                self._execute("BEGIN IMMEDIATE")
-                self._execute("ROLLBACK")
+                self._execute("DELETE FROM journal WHERE 0")
         finally:
             os.umask(old)
 
