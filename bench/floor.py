@@ -43,7 +43,7 @@ class Floor:
     def raise_bridge(self, group: int = 0) -> None:
         """Load the ruleset anew and make the bridge, in a group of links."""
         with self.hand.inside():
-            load_ruleset((), 0)
+            load_ruleset("inet", (), 0)
         request = rtnl_link.create_bridge("br0", mac=Mac.parse("02:00:00:00:00:01"), mtu=_MTU, group=group)
         self._bridge = rtnl_link.decode(self._route.do(request)[0].payloads[0]).index
         self._route.do(

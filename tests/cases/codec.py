@@ -41,9 +41,11 @@ _READ: Final[dict[str, Any]] = {
 }
 
 
-def _part(text: str | int) -> str | int | Address | Prefix:
+def _part(text: str | int) -> str | int | Address | Prefix | Mac:
     if isinstance(text, int) or (":" not in text and not text[:1].isdecimal()):
         return text
+    if len(text) == 17 and text.count(":") == 5:
+        return Mac.parse(text)
     return Prefix.parse(text) if "/" in text else Address.parse(text)
 
 

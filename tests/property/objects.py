@@ -130,8 +130,8 @@ _OBJECTS: Final = (
 def _state(objects: list[HostObject]) -> HostState:
     """Return a state that can be: with elements there is their table."""
     state = {item.key: item for item in objects}
-    if any(isinstance(item, Element) for item in objects):
-        table = Ruleset(version="1")
+    for family in {SETS[item.name].family for item in objects if isinstance(item, Element)}:
+        table = Ruleset(version="1", family=family)
         state[table.key] = table
     return state
 

@@ -27,6 +27,7 @@ from isthmus.model.host import (
 )
 from isthmus.model.network import Record, Row
 from isthmus.model.plan import Add, Change, Plan, Remove
+from isthmus.model.ruleset import SETS
 from isthmus.planner.diff import diff
 from isthmus.planner.ipam import allocate, first_free_ifname, free_prefix, ula_prefix
 from isthmus.planner.script import script
@@ -46,7 +47,7 @@ def applied(plan: Plan, state: HostState) -> HostState:
             case Change():
                 assert state[step.item.key] == step.before
                 if isinstance(step.item, Ruleset):
-                    state = {key: item for key, item in state.items() if not isinstance(item, Element)}
+                    state = {key: item for key, item in state.items() if not is_in(item, step.item)}
                 state[step.item.key] = step.item
             case Remove():
                 assert state.pop(step.item.key) == step.item
@@ -101,8 +102,12 @@ def test_drops_come_before_links_and_go_after_them(one: HostState, other: HostSt
             assert not any(isinstance(one.item, Bridge | Veth | LinkAddress | Route) for one in later)
 
 
+def is_in(item: HostObject, table: Ruleset) -> bool:
+    return isinstance(item, Element) and SETS[item.name].family == table.family
+
+
 def is_drop(item: HostObject) -> bool:
-    return isinstance(item, Element) and item.name.startswith("closed")
+    return isinstance(item, Element) and (item.name.startswith("closed") or item.name == "apart")
 
 
 # Allocation
@@ -180,7 +185,7 @@ def test_words_of_a_script_are_words_whatever_is_in_them(
     )
     # `ip` and `setsid` are stood in for: what they are given is written down.
     stub = f'ip() {{ shift 3; "$@"; }}\nsetsid() {{ "$@" > \'{folder}/said\'; }}\n'
-    text = script(Plan(steps=steps), {}, "").replace("< /dev/null > /dev/null 2>&1 &", "")
+    text = script(Plan(steps=steps), {}, {}).replace("< /dev/null > /dev/null 2>&1 &", "")
     done = subprocess.run(["sh", "-e"], input=stub + text, cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert target.read_text().rstrip("\n") == content.rstrip("\n")

@@ -106,9 +106,9 @@ _DECODERS: Final[dict[str, Callable[[bytes], object]]] = {
     "generation": nft.decode_generation,
     "elements": lambda data: nft.decode_elements([data]),
     "forward chains": lambda data: list(nft.foreign_forward_chains([data])),
-    "chain print": lambda data: nft.fingerprint([data], [], []),
-    "rule print": lambda data: nft.fingerprint([], [data], []),
-    "set print": lambda data: nft.fingerprint([], [], [data]),
+    "chain print": lambda data: nft.fingerprint("inet", [data], [], []),
+    "rule print": lambda data: nft.fingerprint("inet", [], [data], []),
+    "set print": lambda data: nft.fingerprint("bridge", [], [], [data]),
 }
 _ATTRIBUTE: Final = st.recursive(
     st.builds(attr, st.integers(0, 33) | _KINDS, st.binary(max_size=20)),

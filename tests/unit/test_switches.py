@@ -109,8 +109,8 @@ def test_strangers_keep_it_on_when_it_is_not_taken_back_by_name() -> None:
 
 def test_scripts_write_the_switch_and_only_what_it_does_not_do() -> None:
     plan, _ = planned(EMPTY, WISHED, BEFORE)
-    assert script(plan, {}, "").splitlines()[2:] == [f"sysctl --write {SWITCH}=1"]
-    assert script(plan.undo(), {}, "").splitlines()[2:] == [f"sysctl --write {SWITCH}=0", f"sysctl --write {LAN0}=1"]
+    assert script(plan, {}, {}).splitlines()[2:] == [f"sysctl --write {SWITCH}=1"]
+    assert script(plan.undo(), {}, {}).splitlines()[2:] == [f"sysctl --write {SWITCH}=0", f"sysctl --write {LAN0}=1"]
 
 
 def test_ipv6s_switch_ends_forced_links_when_it_goes_off() -> None:

@@ -19,7 +19,7 @@ from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
 from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
-from isthmus.kernel.ruleset import fingerprint, generation
+from isthmus.kernel.ruleset import fingerprint, generation, other_tables
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Borrowed, Namespace, Record
@@ -188,13 +188,13 @@ class Host:
         if now == meta.get("generation"):
             self._generation = now
             return
-        if fingerprint(self.access) == meta.get("fingerprint"):
+        if not (lost := other_tables(fingerprint(self.access), str(meta.get("fingerprint")))):
             # The rules stand; a stranger may have changed what the sets hold, and isolation rests on those.
             self._note("generation", now)
             self._generation = now
             self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
             return
-        self.notes.append("somebody changed or flushed table inet isthmus: it was loaded again")
+        self.notes.append(f"somebody changed or flushed {lost}: it was loaded again")
         try:
             self.change("restore", Edit(), EVERYTHING)
         except IsthmusError:

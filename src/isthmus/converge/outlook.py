@@ -14,6 +14,7 @@ from isthmus.kernel.facts import (
     read_resolvers,
     read_strangers,
 )
+from isthmus.kernel.ruleset import has_bridge_table
 from isthmus.model.network import Record
 from isthmus.model.switches import SWITCHES
 from isthmus.planner.desired import Scope
@@ -42,6 +43,7 @@ class Outlook:
         self._links: HostFacts | None = None
         self._facts: Facts | None = None
         self._watch: RouteWatch | None = None
+        self._bridge_table: bool | None = None
 
     def forget(self) -> None:
         """Begin a new call."""
@@ -76,9 +78,14 @@ class Outlook:
     def of(self, scope: Scope, old: Record, new: Record) -> tuple[Facts, Facts]:
         """Return the facts for a plan that leads from a record to another: before and after it."""
         if scope.host:
-            return self._of_host(old, new)
-        facts = self._of_namespaces(new)
-        return facts, facts
+            before, after = self._of_host(old, new)
+        else:
+            before = after = self._of_namespaces(new)
+        if not any(one.isolate_ports for record in (old, new) for one in record.networks.values()):
+            return before, after
+        if self._bridge_table is None:
+            self._bridge_table = has_bridge_table(self._access)
+        return before.replace(bridge_table=self._bridge_table), after.replace(bridge_table=self._bridge_table)
 
     def _of_host(self, old: Record, new: Record) -> tuple[Facts, Facts]:
         borrows = any(name in record.borrowed for record in (old, new) for name in SWITCHES.values())

@@ -18,12 +18,12 @@ from isthmus.errors import IsthmusError, NotFound, NotPermitted
 from isthmus.kernel.files import read_text
 from isthmus.kernel.netns import Inside, cookie, named, open_netns, own_cookie
 from isthmus.kernel.netns_locate import candidates
+from isthmus.kernel.ruleset import set_elements
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.host import HOST, LIVE_GROUP, Element
 from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record, Row, Subnet
 from isthmus.model.plan import Report
 from isthmus.model.ruleset import PROTOCOL_NAMES, SETS
-from isthmus.netlink import nft
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.socket import NETLINK_ROUTE, Socket
@@ -94,7 +94,7 @@ class _Finder:
         socket = host.access.route(HOST)
         self._links = [rtnl_link.decode(one) for one in socket.dump(rtnl_link.all_links())]
         self._names = {one.index: one.name for one in self._links}
-        self._elements = list(_elements(host))
+        self._elements = [one for name in SETS for one in set_elements(host.access, name)]
         self._inside = [_look_inside(one) for one in _namespaces()]
 
     def rows(self) -> Iterator[Row]:
@@ -127,6 +127,7 @@ class _Finder:
             nic = self._nic(link) if (bridge,) in self._parts("lan") else ""
             subnets = tuple(found_subnets(self._host, link) if nic else self._subnets(bridge))
             ports = [one for one in self._links if one.master == link.index and one.group == LIVE_GROUP]
+            apart = self._parts("apart")
             pairs = {other for one, other in self._parts("pairs") if one == bridge}
             yield Network(
                 name=names[bridge],
@@ -138,7 +139,7 @@ class _Finder:
                 dhcp=identifier_of(self._argv(bridge_name(names[bridge]))) if nic else "",
                 adopted=bridge in adopted,
                 snat=tuple(self._snat(subnets)),
-                isolate_ports=bool(ports) and all(one.isolated for one in ports),
+                isolate_ports=bool(ports) and all(one.isolated or (one.name,) in apart for one in ports),
                 allow=frozenset(names[str(one)] for one in pairs if one in names),
                 mtu=link.mtu,
                 sequence=number + 1,
@@ -259,13 +260,6 @@ def _end(inner: _Inner, link: Link) -> LinkEnd:
 
 def _mark(link: Link) -> Mark | None:
     return parse_mark(link.alias)
-
-
-def _elements(host: Host) -> Iterator[Element]:
-    if host.access.nft.ask([nft.table()])[0].errno:
-        return
-    for name in SETS:
-        yield from nft.decode_elements(host.access.nft.dump(nft.dump_elements(name)))
 
 
 def _namespaces() -> Iterator[Namespace]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isthmus.kernel.ruleset import ruleset_text
 from isthmus.model.plan import Report
+from isthmus.model.ruleset import FAMILIES
 from isthmus.planner.script import script
 
 __all__ = ["commands"]
@@ -11,5 +12,5 @@ __all__ = ["commands"]
 
 def commands(report: Report) -> tuple[str, str]:
     """Return the script of a report's plan, and the script that undoes it."""
-    paths, ruleset = dict(report.paths), ruleset_text()
-    return script(report.plan, paths, ruleset), script(report.plan.undo(), paths, ruleset)
+    paths, rulesets = dict(report.paths), {family: ruleset_text(family) for family in FAMILIES}
+    return script(report.plan, paths, rulesets), script(report.plan.undo(), paths, rulesets)

@@ -14,7 +14,7 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.commands import Commands
 from isthmus.kernel.files import drop_file, drop_lines, write_file
 from isthmus.kernel.links import LinkHands
-from isthmus.kernel.ruleset import fingerprint, generation, load_ruleset, unload_ruleset
+from isthmus.kernel.ruleset import fingerprint, generation, load_ruleset, set_elements, unload_ruleset
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import (
     Bridge,
@@ -33,7 +33,7 @@ from isthmus.model.host import (
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
-from isthmus.model.ruleset import PORT_SETS, PROTOCOLS
+from isthmus.model.ruleset import PORT_SETS, PROTOCOLS, SETS
 from isthmus.model.switches import SWITCHES, put_back
 from isthmus.netlink import nft
 
@@ -55,8 +55,8 @@ class Applier:
     """Carries out the steps of one plan.
 
     After it: `cookies` holds the cookie of each namespace made, `generation` the nf_tables generation after
-    the last batch (None: none was sent), `loaded` the fingerprint of a ruleset that was
-    loaded (empty: it was taken away).
+    the last batch (None: none was sent), `loaded` the fingerprint of the rulesets when
+    one was loaded or taken away (empty: none is left).
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Applier:
                 else:
                     write_file(item)
             case Ruleset():
-                self._ruleset(step)
+                self._ruleset(step, item)
             case Process():
                 if not isinstance(step, Add):
                     self._commands.stop(item)
@@ -198,22 +198,18 @@ class Applier:
             forget_published(self._access, steps)
 
     def _present(self, elements: Sequence[Element]) -> list[Element]:
-        if fingerprint(self._access) is None:
-            return []
-        found: set[object] = set()
-        for name in {one.name for one in elements}:
-            held = nft.decode_elements(self._access.nft.dump(nft.dump_elements(name)))
-            found |= {one.key for one in held}
+        names = {one.name for one in elements}
+        found: set[object] = {one.key for name in names for one in set_elements(self._access, name)}
         return [one for one in elements if one.key in found]
 
-    def _ruleset(self, step: Step) -> None:
+    def _ruleset(self, step: Step, item: Ruleset) -> None:
         if isinstance(step, Remove):
-            unload_ruleset(self._access)
-            self.loaded = ""
+            unload_ruleset(self._access, item.family)
         else:
-            load_ruleset(self._early, self._lock)
-            self.loaded = fingerprint(self._access)
-            self._forget_flows([Add(item=one) for one in self._early])
+            early = [one for one in self._early if SETS[one.name].family == item.family]
+            load_ruleset(item.family, early, self._lock)
+            self._forget_flows([Add(item=one) for one in early])
+        self.loaded = fingerprint(self._access)
         self.generation = None
 
     def _nic(self, step: Step, item: BridgedNic) -> None:
@@ -242,15 +238,16 @@ def _is_datagram(item: Element) -> bool:
 
 
 def _early_elements(plan: Plan) -> list[Element]:
-    """Return the elements that come with the ruleset, in its transaction: isolation never rests on empty sets.
+    """Return the elements that come with a ruleset, in its transaction: isolation never rests on empty sets.
 
     While links are still to be made, those that steer to them wait.
     """
-    if not any(isinstance(step.item, Ruleset) and not isinstance(step, Remove) for step in plan.steps):
+    loads = [step.item.family for step in plan.steps if isinstance(step.item, Ruleset) and type(step) is not Remove]
+    if not loads:
         return []
     waits = any(isinstance(step, Add) and isinstance(step.item, Veth) for step in plan.steps)
-    added = [step.item for step in plan.steps if isinstance(step, Add)]
-    return [one for one in added if isinstance(one, Element) and not (waits and one.name in PORT_SETS)]
+    added = [step.item for step in plan.steps if isinstance(step, Add) and isinstance(step.item, Element)]
+    return [one for one in added if SETS[one.name].family in loads and not (waits and one.name in PORT_SETS)]
 
 
 def _split(steps: Sequence[Step]) -> tuple[list[Element], list[Element]]:

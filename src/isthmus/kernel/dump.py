@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 
-from isthmus.errors import InvalidInput, KernelError, NotFound
+from isthmus.errors import InvalidInput, NotFound
 from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_file
 from isthmus.kernel.netns import RUN, cookie, is_placeholder, open_netns
-from isthmus.kernel.ruleset import fingerprint
+from isthmus.kernel.ruleset import fingerprint, set_elements
 from isthmus.kernel.sysctl import read_sysctl
 from isthmus.model.host import (
     HOST,
@@ -60,7 +60,7 @@ _TOLERANT: Final = frozenset({HostsLine, Element})
 class Dumper:
     """Reads the kernel's side of a set of wished or remembered objects.
 
-    `loaded` is (version, fingerprint) of the ruleset as we loaded it last, `commands` returns the argv of a
+    `loaded` is (version, fingerprint) of the rulesets as we loaded them last, `commands` returns the argv of a
     live or ended command, or None.
     """
 
@@ -73,6 +73,7 @@ class Dumper:
         self._links: dict[tuple[str, str], Link | None] = {}
         self._bare: set[tuple[str, str]] = set()
         self._falling: set[tuple[str, str]] = set()
+        self._tables: list[str] | None = None
         self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
 
     def dump(
@@ -153,7 +154,7 @@ class Dumper:
             case File() | Directory() | Symlink() | HostsLine():
                 return read_file(item)
             case Ruleset():
-                return self._ruleset()
+                return self._ruleset(item.family)
             case Process():
                 argv = self._commands(item)
                 return None if argv is None else item.replace(argv=argv)
@@ -259,12 +260,14 @@ class Dumper:
         # The file alone: a call was killed between taking the mount away and taking the name away.
         return item if is_placeholder(f"{RUN}/{item.name}") else self._read(item)
 
-    def _ruleset(self) -> Ruleset | None:
-        found = fingerprint(self._access)
+    def _ruleset(self, family: str) -> Ruleset | None:
+        if self._tables is None:
+            self._tables = fingerprint(self._access).split()
+        found = next((one for one in self._tables if one.startswith(f"{family}:")), None)
         if found is None:
             return None
         version, wanted = self._loaded
-        return Ruleset(version=version if found == wanted else f"changed {found}")
+        return Ruleset(version=version if found in wanted.split() else f"changed {found}", family=family)
 
     def _elements(self, wanted: list[Element]) -> Iterable[Element]:
         plain = [one for one in wanted if not SETS[one.name].interval]
@@ -276,25 +279,14 @@ class Dumper:
         names = {one.name for one in wanted if SETS[one.name].interval}
         keys: set[Key] = {one.key for one in wanted}
         for name in sorted(names):
-            for element in self._set(name):
+            for element in set_elements(self._access, name):
                 if element.key in keys:
                     yield element
 
-    def _set(self, name: str) -> list[Element]:
-        answer = self._access.nft.ask([nft.table()])[0]
-        if answer.errno == errno.ENOENT:
-            return []
-        try:
-            return nft.decode_elements(self._access.nft.dump(nft.dump_elements(name)))
-        except KernelError as cause:
-            if cause.errno == errno.ENOENT:  # somebody deleted the set, which the ruleset's fingerprint tells
-                return []
-            raise
-
     def _strays(self) -> Iterable[HostObject]:
-        """All elements of our table, and links of the host that bear our group and alias."""
+        """All elements of our tables, and links of the host that bear our group and alias."""
         for name in SETS:
-            yield from self._set(name)
+            yield from set_elements(self._access, name)
         for payload in self._access.route(HOST).dump(rtnl_link.all_links()):
             link = rtnl_link.decode(payload)
             if link.group != LIVE_GROUP or not link.alias.startswith("isthmus "):

@@ -110,13 +110,14 @@ class HostsLine(Value):
 
 
 class Ruleset(Value):
-    """The static table `inet isthmus`, loaded from planner/ruleset.nft; `version` is a hash of its text."""
+    """A static table of ours, loaded from planner/ruleset.nft or bridge.nft; `version` is a hash of both texts."""
 
     version: str
+    family: str = "inet"
 
     @property
     def key(self) -> Key:
-        return ("ruleset",)
+        return ("ruleset", self.family)
 
 
 class Sysctl(Value):
@@ -223,7 +224,7 @@ class Route(Value):
 
 
 class Element(Value):
-    """An element of a set or map of table `inet isthmus`.
+    """An element of a set or map of our tables.
 
     `name` is the set's (its types are in model/ruleset.py). `parts` and `data` hold one Python value for
     each type: str for ifname, Mac, Address for an address, Prefix for one in an interval set, int for a

@@ -1,6 +1,6 @@
-"""The sets and maps of table `inet isthmus`: their names and types, as planner/ruleset.nft declares them.
+"""Our two tables, `inet isthmus` and `bridge isthmus`: the names and types of their sets and maps.
 
-Source: planner/ruleset.nft (a test compares the two); type names and widths are nft's, nft(8) DATA TYPES.
+Source: planner/ruleset.nft and bridge.nft (a test compares them); type names and widths are nft's, nft(8) DATA TYPES.
 """
 
 from __future__ import annotations
@@ -13,11 +13,24 @@ if TYPE_CHECKING:
 
     from isthmus.model.host import Element
 
-__all__ = ["PORT_SETS", "PROTOCOLS", "PROTOCOL_NAMES", "RULESET", "SETS", "TABLE", "SetType", "element_command"]
+__all__ = [
+    "FAMILIES",
+    "PORT_SETS",
+    "PROTOCOLS",
+    "PROTOCOL_NAMES",
+    "RULESET",
+    "SETS",
+    "TABLE",
+    "SetType",
+    "element_command",
+]
 
 TABLE: Final = "isthmus"
-# The static ruleset's version: blake2s of planner/ruleset.nft, 8 bytes (a test compares the two).
-RULESET: Final = "56387864825825d3"
+# The families that a table of ours is in, each with its text below planner/. The second is there while a network has
+# isolated ports.
+FAMILIES: Final = {"inet": "ruleset.nft", "bridge": "bridge.nft"}
+# The static rulesets' version: blake2s of both texts, 8 bytes (a test compares them).
+RULESET: Final = "519b5ee8fde079c4"
 # IANA protocol numbers.
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
@@ -28,11 +41,12 @@ PORT_SETS: Final = frozenset({"port4", "port6", "anyport4", "anyport6", "open4",
 
 
 class SetType(Value):
-    """A set's key types, a map's data types (empty: a set), and whether its keys are intervals."""
+    """A set's key types, a map's data types (empty: a set), whether its keys are intervals, its table's family."""
 
     key: tuple[str, ...]
     data: tuple[str, ...] = ()
     interval: bool = False
+    family: str = "inet"
 
 
 _IF, _MAC, _A4, _A6, _PROTO, _PORT = "ifname", "ether_addr", "ipv4_addr", "ipv6_addr", "inet_proto", "inet_service"
@@ -66,16 +80,18 @@ SETS: Final[dict[str, SetType]] = {
     "anyport6": SetType(key=(_PROTO, _PORT), data=(_A6, _PORT)),
     "open4": SetType(key=(_A4, _PROTO, _PORT)),
     "open6": SetType(key=(_A6, _PROTO, _PORT)),
+    "apart": SetType(key=(_IF,), family="bridge"),
+    "members": SetType(key=(_IF, _MAC), family="bridge"),
 }
 
 
 def element_command(verb: str, item: Element) -> str:
-    """Return the line of nft that adds or deletes (`verb`) an element of our table."""
+    """Return the line of nft that adds or deletes (`verb`) an element of a table of ours."""
     kind = SETS[item.name]
     key = " . ".join(_part(name, part) for name, part in zip(kind.key, item.parts, strict=True))
     if item.data and verb == "add":
         key += " : " + " . ".join(_part(name, part) for name, part in zip(kind.data, item.data, strict=True))
-    return f"{verb} element inet {TABLE} {item.name} {{ {key} }}"
+    return f"{verb} element {kind.family} {TABLE} {item.name} {{ {key} }}"
 
 
 def _part(kind: str, part: object) -> str:

@@ -1,4 +1,4 @@
-"""nf_tables over nfnetlink: the generation id, set and map elements, what is loaded in our table.
+"""nf_tables over nfnetlink: the generation id, set and map elements, what is loaded in our tables.
 
 Numbers on this wire are in network order. An interval is two elements in a plain set (its end, one past
 the last, flagged NFT_SET_ELEM_INTERVAL_END) and one element with NFTA_SET_ELEM_KEY_END in a
@@ -11,7 +11,7 @@ from struct import Struct
 
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.host import Element
-from isthmus.model.ruleset import SETS, TABLE, SetType
+from isthmus.model.ruleset import FAMILIES, SETS, TABLE, SetType
 from isthmus.netlink.wire import (
     NLM_F_CREATE,
     Request,
@@ -28,7 +28,7 @@ from isthmus.netlink.wire import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Parts = tuple[int | str | Address | Prefix | Mac, ...]
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Final
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "delete_table",
     "dump_elements",
     "element",
+    "families_of",
     "fingerprint",
     "foreign_forward_chains",
     "generation",
@@ -94,8 +95,8 @@ _NFTA_SET_ELEM_KEY_END: Final = 10
 _NFTA_DATA_VALUE: Final = 1
 _INTERVAL_END: Final = 1
 
-_NFPROTO_INET: Final = 1
-_INET: Final = bytes((_NFPROTO_INET, 0, 0, 0))  # struct nfgenmsg: family, version, res_id
+# struct nfgenmsg: family, version, res_id
+_HEADS: Final = {name: bytes((number, 0, 0, 0)) for number, name in _FAMILIES.items()}
 _HOST_U32: Final = Struct(">I")
 _ELEMENTS_A_MESSAGE: Final = 400  # a nested attribute holds 64 KiB at most
 
@@ -124,14 +125,16 @@ def batch_end() -> Request:
     return Request(_BATCH_END, 0, bytes((0, 0, 0, 10)), "commit to", "table inet isthmus")
 
 
-def delete_table() -> Request:
-    """Delete our table and all that is in it (inside a batch)."""
-    return Request(_DELTABLE, 0, _INET + attr_string(_NFTA_TABLE_NAME, TABLE), "delete", "table inet isthmus")
+def delete_table(family: str) -> Request:
+    """Delete our table of a family and all that is in it (inside a batch)."""
+    payload = _HEADS[family] + attr_string(_NFTA_TABLE_NAME, TABLE)
+    return Request(_DELTABLE, 0, payload, "delete", f"table {family} isthmus")
 
 
-def table() -> Request:
-    """Ask for our table; ENOENT: it is not there."""
-    return Request(_GETTABLE, 0, _INET + attr_string(_NFTA_TABLE_NAME, TABLE), "read", "table inet isthmus")
+def table(family: str) -> Request:
+    """Ask for our table of a family; ENOENT: it is not there."""
+    payload = _HEADS[family] + attr_string(_NFTA_TABLE_NAME, TABLE)
+    return Request(_GETTABLE, 0, payload, "read", f"table {family} isthmus")
 
 
 def add_elements(elements: Sequence[Element]) -> list[Request]:
@@ -151,7 +154,7 @@ def element(one: Element) -> Request:
 
 def dump_elements(name: str) -> Request:
     """Ask for all elements of a set, as a dump."""
-    payload = _INET + attr_string(_NFTA_LIST_TABLE, TABLE) + attr_string(_NFTA_LIST_SET, name)
+    payload = _HEADS[SETS[name].family] + attr_string(_NFTA_LIST_TABLE, TABLE) + attr_string(_NFTA_LIST_SET, name)
     return Request(_GETSETELEM, 0, payload, "read", f"set {name}")
 
 
@@ -169,7 +172,7 @@ def _element_messages(kind: int, flags: int, elements: Sequence[Element], operat
 
 def _element_list(name: str, encoded: Iterable[bytes]) -> bytes:
     return (
-        _INET
+        _HEADS[SETS[name].family]
         + attr_string(_NFTA_LIST_TABLE, TABLE)
         + attr_string(_NFTA_LIST_SET, name)
         + nested(_NFTA_LIST_ELEMENTS, *encoded)
@@ -290,9 +293,9 @@ def chains() -> Request:
     return Request(_GETCHAIN, 0, bytes(4), "read", "chains")
 
 
-def rules() -> Request:
-    """Ask for the rules of our table, as a dump."""
-    return Request(_GETRULE, 0, _INET + attr_string(_NFTA_RULE_TABLE, TABLE), "read", "rules")
+def rules(family: str) -> Request:
+    """Ask for the rules of our table of a family, as a dump."""
+    return Request(_GETRULE, 0, _HEADS[family] + attr_string(_NFTA_RULE_TABLE, TABLE), "read", "rules")
 
 
 def all_rules() -> Request:
@@ -312,9 +315,20 @@ def tables_naming(rule_dump: Iterable[bytes], link: str) -> list[str]:
     return list(found)
 
 
-def sets() -> Request:
-    """Ask for the sets of our table, as a dump."""
-    return Request(_GETSET, 0, _INET + attr_string(_NFTA_SET_TABLE, TABLE), "read", "sets")
+def sets(family: str) -> Request:
+    """Ask for the sets of our table of a family, as a dump."""
+    return Request(_GETSET, 0, _HEADS[family] + attr_string(_NFTA_SET_TABLE, TABLE), "read", "sets")
+
+
+@decoder
+def families_of(chain_dump: Iterable[bytes]) -> list[str]:
+    """Return the families in which a table of ours has chains, in the order of FAMILIES."""
+    found = {payload[:1] for payload in chain_dump if _is_ours(attributes(payload, 4))}
+    return [family for family in FAMILIES if _HEADS[family][:1] in found]
+
+
+def _is_ours(chain: Mapping[int, bytes]) -> bool:
+    return text(chain.get(_NFTA_CHAIN_TABLE, b"")) == TABLE
 
 
 def foreign_forward_chains(chain_dump: Iterable[bytes]) -> Iterator[str]:
@@ -328,15 +342,17 @@ def foreign_forward_chains(chain_dump: Iterable[bytes]) -> Iterator[str]:
 
 
 @decoder
-def fingerprint(chain_dump: Iterable[bytes], rule_dump: Iterable[bytes], set_dump: Iterable[bytes]) -> bytes:
-    """Return what identifies the loaded rules: all that a stranger could have changed, no handle, no counter."""
-    return b"".join((*_chain_prints(chain_dump), *_rule_prints(rule_dump), *sorted(_set_prints(set_dump))))
+def fingerprint(
+    family: str, chain_dump: Iterable[bytes], rule_dump: Iterable[bytes], set_dump: Iterable[bytes]
+) -> bytes:
+    """Return what identifies a loaded table: all that a stranger could have changed, no handle, no counter."""
+    return b"".join((*_chain_prints(family, chain_dump), *_rule_prints(rule_dump), *sorted(_set_prints(set_dump))))
 
 
-def _chain_prints(dump: Iterable[bytes]) -> Iterator[bytes]:
+def _chain_prints(family: str, dump: Iterable[bytes]) -> Iterator[bytes]:
     for payload in dump:
         found = attributes(payload, 4)
-        if payload[0] == _NFPROTO_INET and text(found.get(_NFTA_CHAIN_TABLE, b"")) == TABLE:
+        if payload[:1] == _HEADS[family][:1] and _is_ours(found):
             kept = [attr(kind, found[kind]) for kind in sorted(found) if kind not in _NFTA_CHAIN_VOLATILE]
             yield b"chain" + b"".join(kept)
 

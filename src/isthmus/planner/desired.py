@@ -6,7 +6,7 @@ from isthmus.model.host import HostObject, HostState, NamedNetns, Process, Rules
 from isthmus.model.network import Record
 from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
-from isthmus.planner.firewall import network_elements, publish_elements
+from isthmus.planner.firewall import attachment_elements, network_elements, publish_elements
 from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls, wished_sysctls
 from isthmus.planner.links import attachment_links, direct_link, namespace_routes, network_links
 from isthmus.planner.names import name_objects
@@ -49,6 +49,8 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
     if scope.host:
         if record.networks:
             yield Ruleset(version=RULESET)
+        if facts.bridge_table and any(one.isolate_ports for one in record.networks.values()):
+            yield Ruleset(version=RULESET, family="bridge")
         for network in record.networks.values():
             yield from network_links(network, facts)
             yield from network_elements(network, record.networks.values())
@@ -64,7 +66,10 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
     yield from name_objects(record, scope.namespaces, facts.run_directory, facts.resolver)
     for attachment in record.attachments.values():
         if scope.has(attachment.namespace):
-            yield from attachment_links(record.networks[attachment.network], attachment)
+            network = record.networks[attachment.network]
+            yield from attachment_links(network, attachment, facts)
+            if network.isolate_ports and facts.bridge_table:
+                yield from attachment_elements(attachment)
     for link in record.links.values():
         if scope.has(link.a.namespace) or scope.has(link.b.namespace):
             yield from direct_link(link)

@@ -28,7 +28,7 @@ from isthmus.model.host import (
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
-from isthmus.model.ruleset import PORT_SETS
+from isthmus.model.ruleset import FAMILIES, PORT_SETS, SETS
 from isthmus.model.switches import SWITCHES, overwritten, switched
 
 TYPE_CHECKING = False
@@ -88,10 +88,13 @@ def _order(item: HostObject) -> tuple[int, str]:
 
 def diff(current: HostState, wanted: HostState) -> Plan:
     """Return the steps from `current` to `wanted`; equal states give an empty plan."""
-    table = current.get(("ruleset",))
-    if table is not None and ("ruleset",) in wanted and table != wanted[("ruleset",)]:
-        # It is loaded anew, and what its sets hold goes with it.
-        current = {key: item for key, item in current.items() if type(item) is not Element}
+    anew = [family for family in FAMILIES if _is_loaded_anew(current, wanted, ("ruleset", family))]
+    if anew:  # and what its sets hold goes with it
+        current = {
+            key: item
+            for key, item in current.items()
+            if type(item) is not Element or SETS[item.name].family not in anew
+        }
     gone = [item for key, item in current.items() if key not in wanted]
     links = _links_of(gone)
     leaving = links.keys() | _renamed(current, wanted)
@@ -123,6 +126,10 @@ def diff(current: HostState, wanted: HostState) -> Plan:
     made = [step.item.name for _, step in coming if type(step) is Add and type(step.item) is Bridge]
     kept = (*_kept(current, wanted, families, bridges), *_inherited(wanted, families, made))
     return plan.replace(kept=kept)
+
+
+def _is_loaded_anew(current: HostState, wanted: HostState, table: Key) -> bool:
+    return table in current and table in wanted and current[table] != wanted[table]
 
 
 def _inherited(wanted: HostState, families: Iterable[int], made: Iterable[str]) -> Iterator[Sysctl]:
@@ -194,7 +201,7 @@ def _falls_with(
     """Return the key of what is taken away and takes an object with it: its link, its table."""
     cause: Key | None = None
     if type(item) is Element and item.name not in PORT_SETS:
-        cause = ("ruleset",)
+        cause = ("ruleset", SETS[item.name].family)
     elif isinstance(item, LinkAddress) and item.netns == HOST:
         cause = ("bridge", item.ifname)
     elif type(item) is Sysctl:

@@ -1,4 +1,4 @@
-"""The elements that the sets and maps of table `inet isthmus` ought to hold; ruleset.nft says what they do."""
+"""The elements that the sets and maps of our tables ought to hold; ruleset.nft and bridge.nft say what they do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["needs_loopback", "network_elements", "publish_elements", "publish_targets"]
+__all__ = ["attachment_elements", "needs_loopback", "network_elements", "publish_elements", "publish_targets"]
 
 
 def network_elements(network: Network, others: Iterable[Network]) -> Iterator[Element]:
@@ -50,6 +50,12 @@ def network_elements(network: Network, others: Iterable[Network]) -> Iterator[El
                 yield Element(name=f"snat{family}", parts=(prefix,), data=(fixed[0],))
             else:
                 yield Element(name=f"masq{family}", parts=(prefix,))
+
+
+def attachment_elements(attachment: Attachment) -> Iterator[Element]:
+    """Yield what keeps the port of an attachment apart, on a network with isolated ports."""
+    yield Element(name="apart", parts=(attachment.host_ifname,))
+    yield Element(name="members", parts=(attachment.host_ifname, attachment.mac))
 
 
 def publish_targets(record: Record, publish: Publish) -> Iterator[tuple[Network, Attachment, Address]]:

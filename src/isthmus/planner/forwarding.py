@@ -51,7 +51,8 @@ class Facts(Value):
     """What the planner must know of the host beside its objects.
 
     `uplinks4` and `uplinks6` are the links of the default routes; `learned6` those of them whose route came
-    by a router advertisement; `force_forwarding`: the kernel has it; `copies`: the sysctls that global switches
+    by a router advertisement; `force_forwarding`: the kernel has it; `bridge_table`: it has
+    what planner/bridge.nft needs, asked where ports are isolated; `copies`: the sysctls that global switches
     overwrite, read where one may be written; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
@@ -62,6 +63,7 @@ class Facts(Value):
     uplinks6: tuple[str, ...] = ()
     learned6: frozenset[str] = frozenset()
     force_forwarding: bool = True
+    bridge_table: bool = True
     copies: tuple[str, ...] = ()
     mtu: int = 1500
     strangers: tuple[str, ...] = ()

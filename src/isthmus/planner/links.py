@@ -57,7 +57,7 @@ def _link_local(mac: Mac) -> Address:
     return Address.decode(bytes.fromhex("fe80000000000000") + eui)
 
 
-def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostObject]:
+def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> Iterator[HostObject]:
     """Yield an attachment's veth pair and the addresses on its inner end."""
     yield Veth(
         netns=HOST,
@@ -70,7 +70,7 @@ def attachment_links(network: Network, attachment: Attachment) -> Iterator[HostO
         peer_mac=attachment.mac,
         master=network.bridge,
         hairpin=not network.is_lan and any(subnet.gateway is not None for subnet in network.subnets),
-        isolated=network.isolate_ports,
+        isolated=network.isolate_ports and not facts.bridge_table,
     )
     for address in attachment.addresses:
         subnet = network.subnet(address.family)

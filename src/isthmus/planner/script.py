@@ -44,10 +44,10 @@ _IPV6_MIN_MTU: Final = 1280  # RFC 8200 section 5
 _MARK: Final = 0x69  # rtm_protocol of what is ours
 
 
-def script(plan: Plan, paths: Mapping[str, str], ruleset: str) -> str:
-    """Return a shell script; `paths` leads to namespaces without a name, `ruleset` is what nft loads."""
+def script(plan: Plan, paths: Mapping[str, str], rulesets: Mapping[str, str]) -> str:
+    """Return a shell script; `paths` leads to namespaces without a name, `rulesets` is what nft loads, by family."""
     lines = ["#!/bin/sh", "set -e"]
-    writer = _Writer(plan, paths, ruleset)
+    writer = _Writer(plan, paths, rulesets)
     elements: list[str] = []
     for step in plan.steps:
         if isinstance(step.item, Element):
@@ -93,11 +93,11 @@ def _element_lines(step: Step) -> list[str]:
 class _Writer:
     """Writes the commands of single steps."""
 
-    def __init__(self, plan: Plan, paths: Mapping[str, str], ruleset: str) -> None:
+    def __init__(self, plan: Plan, paths: Mapping[str, str], rulesets: Mapping[str, str]) -> None:
         self._plan = plan
         self._switched = switched(plan)
         self._paths = paths
-        self._ruleset = ruleset
+        self._rulesets = rulesets
 
     def lines(self, step: Step) -> list[str]:
         """Return the commands of a step (elements excepted, which go together)."""
@@ -106,8 +106,8 @@ class _Writer:
                 return _netns(step, item)
             case File() | Directory() | Symlink() | HostsLine() as item:
                 return _remove_file(item) if isinstance(step, Remove) else _file(item)
-            case Ruleset():
-                return self._table(step)
+            case Ruleset() as item:
+                return self._table(step, item)
             case Sysctl() as item:
                 return [] if isinstance(step, Remove) else list(self._sysctl(step, item))
             case Bridge() as item:
@@ -140,10 +140,11 @@ class _Writer:
         for one in (item, *copies):
             yield _command("sysctl", "--write", f"{one.name}={one.value}")
 
-    def _table(self, step: Step) -> list[str]:
+    def _table(self, step: Step, item: Ruleset) -> list[str]:
+        table = f"{item.family} {TABLE}"
         if isinstance(step, Remove):
-            return [_command("nft", "delete", "table", "inet", TABLE)]
-        return _here("nft --file -", f"table inet {TABLE}\ndelete table inet {TABLE}\n{self._ruleset}")
+            return [f"nft delete table {table}"]
+        return _here("nft --file -", f"table {table}\ndelete table {table}\n{self._rulesets[item.family]}")
 
     def _veth(self, step: Step, item: Veth) -> Iterator[str]:
         if isinstance(step, Remove) or (isinstance(step, Change) and isinstance(step.before, Veth) and self._cut(step)):

@@ -205,7 +205,7 @@ def _noun(item: HostObject) -> str:
         case HostsLine():
             return f"line {item.address} {item.name} of {item.path}"
         case Ruleset():
-            return "firewall table inet isthmus"
+            return f"firewall table {item.family} isthmus"
         case Sysctl():
             return f"sysctl {item.name} {item.value}"
         case Bridge():
