@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,7 +18,18 @@ from typing import Any, Final
 
 from isthmus.testing import Host, Place
 
-__all__ = ["DEADLINE_S", "EngineRefused", "Sniffer", "conntrack", "drive", "end", "send_frame", "up", "wait_for"]
+__all__ = [
+    "DEADLINE_S",
+    "EngineRefused",
+    "Sniffer",
+    "conntrack",
+    "drive",
+    "end",
+    "send_frame",
+    "udp_frame",
+    "up",
+    "wait_for",
+]
 
 DEADLINE_S: Final = 10.0
 
@@ -166,6 +179,18 @@ class Sniffer:
 def send_frame(place: Place, ifname: str, *frames: bytes) -> None:
     """Send whole Ethernet frames by a link."""
     place.run(sys.executable, "-I", "-S", "-c", _SENDER, ifname, *(frame.hex() for frame in frames))
+
+
+def udp_frame(target_mac: str, source: str, target: str, source_port: int, port: int, data: bytes) -> bytes:
+    """An Ethernet frame with a datagram, whatever its addresses; without a UDP checksum, which IPv4 allows."""
+    udp = struct.pack(">HHHH", source_port, port, 8 + len(data), 0) + data
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0)
+    ip += socket.inet_aton(source) + socket.inet_aton(target)
+    total = sum(struct.unpack(">10H", ip))
+    total = (total & 0xFFFF) + (total >> 16)
+    ip = ip[:10] + struct.pack(">H", ~(total + (total >> 16)) & 0xFFFF) + ip[12:]
+    ethernet = bytes.fromhex(target_mac.replace(":", "")) + bytes.fromhex("020000000009") + b"\x08\x00"
+    return ethernet + ip + udp
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -11,13 +11,12 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from tests.live.driving import Sniffer, send_frame, up
+from tests.live.driving import Sniffer, send_frame, udp_frame, up
 
 from isthmus.testing import LAN4, Lab, Place
 
 MATRIX: Final[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("reachability.yaml").read_text())
 ROWS: Final[list[tuple[str, str, str, int, str]]] = [tuple(row) for row in MATRIX["rows"]]
-FAIL_WITH_BRIDGE_NF: Final = {tuple(row) for row in MATRIX["fail-with-bridge-nf"]}
 SUBNETS4: Final = [f"10.{number}.0.0/24" for number in range(4, 10)]
 SUBNETS6: Final = [f"fd0{number}::/64" for number in range(4, 10)]
 # A refusal of neighbour discovery takes the kernel three seconds; a packet that is dropped is not waited for so long.
@@ -27,8 +26,8 @@ TIMEOUT_S: Final = {"unreachable": 8.0, "timed out": 1.0}
 class World:
     """The topology, and what each row of the matrix got."""
 
-    def __init__(self, lab: Lab, bridge_nf: int) -> None:
-        self.lab, self.bridge_nf = lab, bridge_nf
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
         lab.host.run("ip", "addr", "add", "2001:db8::3/64", "dev", "eth0", "nodad", "preferred_lft", "0")
         routes = [f"route add {subnet} via 203.0.113.2" for subnet in SUBNETS4]
         routes += [f"-6 route add {subnet} via 2001:db8::2" for subnet in SUBNETS6]
@@ -66,14 +65,11 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 lab.host.sysctl(f"net/bridge/{name}", request.param)
         elif request.param:
             pytest.skip("br_netfilter: the kernel lacks it, or it is not loaded")
-        yield World(lab, request.param)
+        yield World(lab)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row[0]}-{row[1]}-{row[2]}-{row[3]}" for row in ROWS])
 def test_reachability(world: World, row: tuple[str, str, str, int, str]) -> None:
-    if world.bridge_nf and row[:4] in FAIL_WITH_BRIDGE_NF:
-        assert world.answers[row] != row[4], "this works now: take it off the list"
-        pytest.xfail("an isolated port and bridge-nf-call-iptables")
     assert world.answers[row] == row[4]
 
 
@@ -136,18 +132,6 @@ def is_of(frame: bytes, protocol: int, port: int | None = None) -> bool:
     return port is None or int.from_bytes(frame[start + 2 : start + 4], "big") == port
 
 
-def udp_frame(target_mac: str, source: str, target: str, source_port: int, port: int, data: bytes) -> bytes:
-    """An Ethernet frame with a datagram, whatever its addresses; without a UDP checksum, which IPv4 allows."""
-    udp = struct.pack(">HHHH", source_port, port, 8 + len(data), 0) + data
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0)
-    ip += socket.inet_aton(source) + socket.inet_aton(target)
-    total = sum(struct.unpack(">10H", ip))
-    total = (total & 0xFFFF) + (total >> 16)
-    ip = ip[:10] + struct.pack(">H", ~(total + (total >> 16)) & 0xFFFF) + ip[12:]
-    ethernet = bytes.fromhex(target_mac.replace(":", "")) + bytes.fromhex("020000000009") + b"\x08\x00"
-    return ethernet + ip + udp
-
-
 def marks(frames: list[bytes]) -> set[bytes]:
     """The texts of the datagrams among frames that this file sent."""
     return {frame[42:] for frame in frames if frame[42:47] == b"mark "}
@@ -197,17 +181,3 @@ def test_loopback_addresses_from_a_wire_reach_no_service_of_the_host(
     receiver.kill()
     receiver.wait()
     host.sysctl(f"net/ipv4/conf/{ifname}/route_localnet", before)
-
-
-def test_packets_to_isolated_neighbours_are_not_seen(world: World) -> None:
-    h, i = world.place("h"), world.place("i")
-    (link,) = i.ip_json("link", "show", "eth0")
-    (bridge,) = world.lab.host.ip_json("link", "show", "br5")
-    sniffer = Sniffer(i, "eth0")
-    # To the neighbour itself, and by way of the gateway.
-    for number, mac in enumerate((link["address"], bridge["address"])):
-        send_frame(h, "eth0", udp_frame(mac, "10.4.0.2", "10.4.0.3", 5005 + number, 80, b"mark forged"))
-    frame = udp_frame(link["address"], "10.4.0.1", "10.4.0.3", 5007, 80, b"mark honest")
-    send_frame(world.lab.host, "br5", frame[:6] + bytes.fromhex(bridge["address"].replace(":", "")) + frame[12:])
-    assert sniffer.wait(lambda frame: frame[42:] == b"mark honest") is not None
-    assert marks(sniffer.seen) == {b"mark honest"}

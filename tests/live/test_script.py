@@ -250,7 +250,18 @@ _VERBS: Final = {
     "attach": ("", 'report = do(attach, AttachmentWish(network="nat0"), "b", (port("8080-8082:80-82/udp"),)).report'),
     "attach-second": ("", 'report = do(attach, AttachmentWish(network="routed0", default_route=True), "a").report'),
     "attach-none": ("", 'report = do(attach, AttachmentWish(network="none0", ifname="x"), "b", (port("1:1"),)).report'),
+    "attach-apart": (
+        'do(create_network, network("apart0", "10.5.0.0/24", isolate_ports=True))',
+        'report = do(attach, AttachmentWish(network="apart0"), "b", (port("8081:80"),)).report',
+    ),
     "detach": ("", 'report = do(detach, "nat0", "a")'),
+    "detach-apart": (
+        (
+            'do(create_network, network("apart0", "10.5.0.0/24", isolate_ports=True));'
+            ' do(attach, AttachmentWish(network="apart0"), "b")'
+        ),
+        'report = do(detach, "apart0", "b")',
+    ),
     "detach-moves": (
         'do(attach, AttachmentWish(network="none0"), "a"); do(attach, AttachmentWish(network="routed0"), "a")',
         'report = do(detach, "nat0", "a")',
@@ -263,6 +274,17 @@ _VERBS: Final = {
     "unpublish": ("", 'report = do(unpublish, "a", port("8000:80"))'),
     "network-create": ("", 'report = do(create_network, network("more", "10.4.0.0/24", allow=frozenset({"nat0"})))[1]'),
     "network-create-long": ("", 'report = do(create_network, network("a-name-too-long-for-a-link", "10.4.0.0/24"))[1]'),
+    "network-create-apart": (
+        "",
+        'report = do(create_network, network("apart0", "10.5.0.0/24", isolate_ports=True))[1]',
+    ),
+    "network-rm-apart": (
+        (
+            'do(create_network, network("apart0", "10.5.0.0/24", isolate_ports=True));'
+            ' do(attach, AttachmentWish(network="apart0"), "b")'
+        ),
+        'report = do(remove_network, "apart0", force=True)',
+    ),
     "network-rm": ("", 'report = do(remove_network, "none0")'),
     "network-rm-force": ("", 'report = do(remove_network, "nat0", force=True)'),
     "network-rm-last": (
