@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from tests.live.driving import EngineRefused, drive, wait_for
+from tests.live.driving import EngineRefused, drive, end, up, wait_for
 
 from isthmus.testing import HOST4, LAN4, Lab, snapshot
 
@@ -235,3 +235,72 @@ def test_a_bridge_is_adopted_by_one_network_only(lab: Lab) -> None:
     drive(lab.host, CREATE)
     with pytest.raises(EngineRefused, match="Refused: bridge far0 belongs to network ours"):
         drive(lab.host, "do(create_network, network('more', '10.8.0.0/24', bridge='far0'))")
+
+
+def link_locals(lab: Lab) -> list[str]:
+    found = lab.host.ip_json("-6", "addr", "show", "far0")
+    return [one["local"] for link in found for one in link["addr_info"] if one["scope"] == "link"]
+
+
+def silent_bridge(lab: Lab) -> None:
+    """Make a stranger's bridge that has no link-local address, nor gets one."""
+    lab.host.run("ip", "link", "add", "far0", "address", MAC, "type", "bridge")
+    lab.host.run("ip", "link", "set", "far0", "addrgenmode", "none")
+    lab.host.run("ip", "link", "set", "far0", "up")
+
+
+def test_a_bridge_without_a_link_local_address_is_reached_from_outside_at_once(lab: Lab, bridge_nf: int) -> None:
+    assert bridge_nf in (0, 1)
+    silent_bridge(lab)
+    assert link_locals(lab) == []
+    drive(lab.host, CREATE + "\ndo(create_namespace, 'a')")
+    drive(lab.host, "do(attach, AttachmentWish(network='ours'), 'a', (port('8080:80'),))")
+    server = lab.host.netns("a").serve("a", 80)
+    # The kernel asks for the member, which has not said a word since the host knows nobody.
+    lab.host.run("ip", "-6", "neigh", "flush", "dev", "far0")
+    assert lab.lan.probe("2001:db8::2", 8080, timeout=0.9) == "a 2001:db8::9 80"
+    assert link_locals(lab) == ["fe80::aa:bbff:fecc:ddee"]
+    end(server)
+    drive(lab.host, "do(detach, 'ours', 'a'); do(remove_namespace, 'a'); do(remove_network, 'ours')")
+    assert addresses(lab) == []
+
+
+def test_only_a_bridge_that_gets_no_link_local_address_by_itself_gets_ours(lab: Lab) -> None:
+    build(lab, stp=0)
+    (kernels,) = link_locals(lab)
+    drive(lab.host, CREATE)
+    assert link_locals(lab) == [kernels]
+    drive(lab.host, "do(remove_network, 'ours')")
+    # Set up without a carrier it gets its own when that comes; what was flushed does not come again.
+    for name in ("x", "y"):
+        lab.host.run("ip", "link", "set", f"far-{name}", "nomaster")
+    lab.host.run("ip", "link", "set", "far0", "down")
+    lab.host.run("ip", "link", "set", "far0", "up")
+    wait_for(lambda: lab.host.ip_json("link", "show", "far0")[0]["operstate"] == "DOWN", "the lost carrier")
+    drive(lab.host, CREATE)
+    assert link_locals(lab) == []
+    lab.host.run("ip", "link", "set", "far-x", "master", "far0")
+    wait_for(lambda: link_locals(lab) == [kernels], "the kernel's own")
+    drive(lab.host, "do(repair); do(remove_network, 'ours')")
+    assert link_locals(lab) == [kernels]
+
+    lab.host.run("ip", "-6", "addr", "flush", "dev", "far0", "scope", "link")
+    drive(lab.host, CREATE)
+    assert link_locals(lab) == [kernels]
+    drive(lab.host, "do(remove_network, 'ours')")
+    assert link_locals(lab) == []
+
+
+def test_a_link_local_address_that_the_stranger_gives_is_enough(lab: Lab) -> None:
+    silent_bridge(lab)
+    drive(lab.host, CREATE)
+    (ours,) = link_locals(lab)
+    lab.host.run("ip", "link", "set", "far0", "address", "02:aa:bb:cc:dd:ff")
+    text = "name: d\nnetworks: {more: {subnets: [10.8.0.0/24]}}"
+    up(lab.host, text)
+    assert link_locals(lab) == [ours]
+    lab.host.run("ip", "addr", "add", "fe80::1/64", "dev", "far0", "nodad")
+    drive(lab.host, "do(down, 'd')")
+    assert link_locals(lab) == ["fe80::1"]
+    drive(lab.host, "do(remove_network, 'ours')")
+    assert link_locals(lab) == ["fe80::1"]

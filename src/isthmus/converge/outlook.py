@@ -11,6 +11,7 @@ from isthmus.kernel.facts import (
     default_links,
     read_copies,
     read_facts,
+    read_link_local,
     read_resolvers,
     read_strangers,
 )
@@ -78,7 +79,7 @@ class Outlook:
     def of(self, scope: Scope, old: Record, new: Record) -> tuple[Facts, Facts]:
         """Return the facts for a plan that leads from a record to another: before and after it."""
         if scope.host:
-            before, after = self._of_host(old, new)
+            before, after = self._of_bridges(old, new, *self._of_host(old, new))
         else:
             before = after = self._of_namespaces(new)
         if not any(one.isolate_ports for record in (old, new) for one in record.networks.values()):
@@ -103,6 +104,17 @@ class Outlook:
         nics = {name: NicFacts(**found) for name, found in read.items() if found is not None}
         facts = self.facts.replace(nics=nics)
         return facts, _moved(facts, old, new)
+
+    def _of_bridges(self, old: Record, new: Record, before: Facts, after: Facts) -> tuple[Facts, Facts]:
+        """Add what is to be known of adopted bridges that are a gateway of IPv6."""
+        networks = [one for record in (old, new) for one in record.networks.values() if one.adopted]
+        bridges = {one.bridge for one in networks if any(net.prefix.family == 6 and net.gateway for net in one.subnets)}
+        if not bridges:
+            return before, after
+        read = {bridge: read_link_local(self._access, bridge) for bridge in bridges}
+        has = {bridge: found for bridge, (found, _) in read.items() if found is not None}
+        needs = {bridge: needed for bridge, (_, needed) in read.items() if needed is not None}
+        return before.replace(link_locals=has), after.replace(link_locals=needs)
 
     def _of_namespaces(self, record: Record) -> Facts:
         """Facts enough for a namespace: only a closed IPv6 network asks for more."""

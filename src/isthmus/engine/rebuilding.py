@@ -37,13 +37,10 @@ from isthmus.store.lock import state_directory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Final
 
     from isthmus.netlink.rtnl.link import Link
 
 __all__ = ["rebuild", "set_state_aside"]
-
-_LINK_SCOPE: Final = 253  # RT_SCOPE_LINK
 
 
 def set_state_aside(directory: str | None = None) -> str | None:
@@ -82,7 +79,7 @@ class _Inner:
 
     def of_link(self, index: int) -> tuple[tuple[Address, int], ...]:
         """Return the addresses on a link that are not link-local."""
-        found = [one for one in self.addresses if one.index == index and one.scope != _LINK_SCOPE]
+        found = [one for one in self.addresses if one.index == index and not one.is_link_local]
         return tuple((one.address, one.length) for one in found)
 
 

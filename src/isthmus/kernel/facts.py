@@ -8,9 +8,11 @@ import os
 from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_text
 from isthmus.kernel.sysctl import conf_links, read_sysctl
+from isthmus.model.address import IPV6, link_local
 from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP
 from isthmus.model.network import is_host_end
 from isthmus.netlink import nft
+from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.netlink.socket import NETLINK_ROUTE, Socket
@@ -19,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from isthmus.model.address import Address
     from isthmus.netlink.rtnl.route import IpRoute
 
 __all__ = [
@@ -28,11 +31,13 @@ __all__ = [
     "forwarding_links",
     "read_copies",
     "read_facts",
+    "read_link_local",
     "read_resolvers",
     "read_strangers",
 ]
 
 
+_ADDR_GEN_MODE_NONE: Final = "1"  # linux/if_link.h
 _OVERFLOW_UID: Final = 65534  # what an owner without a name in our user namespace is shown as
 
 
@@ -145,6 +150,23 @@ def read_strangers(access: Access) -> tuple[str, ...]:
         elif one.kind == "bridge" and one.index not in ours and one.index in busy:
             signs.append(f"bridge {one.name} with ports")
     return tuple(signs)
+
+
+def read_link_local(access: Access, bridge: str) -> tuple[Address | None, Address | None]:
+    """Return the link-local address of ours that a bridge of somebody else's has, and the one that it needs.
+
+    None is needed where it has one that is not ours, or is still to get one: the kernel gives it with the carrier.
+    """
+    link = access.link(HOST, bridge)
+    if link is None or link.mac is None:
+        return None, None
+    found = [rtnl_address.decode(one) for one in access.route(HOST).dump(rtnl_address.of_link(link.index))]
+    found = [one for one in found if one.address.family == IPV6 and one.is_link_local]
+    ours = next((one.address for one in found if one.proto == rtnl_address.IFA_PROTO_ISTHMUS), None)
+    if any(one.proto != rtnl_address.IFA_PROTO_ISTHMUS for one in found):
+        return ours, None
+    gets_one = not link.is_running and read_sysctl(f"net/ipv6/conf/{bridge}/addr_gen_mode") != _ADDR_GEN_MODE_NONE
+    return ours, ours if ours or gets_one else link_local(link.mac)
 
 
 def read_facts(access: Access, links: HostFacts) -> dict[str, Any]:

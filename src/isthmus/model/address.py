@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["IPV4", "IPV6", "Address", "Mac", "Prefix"]
+__all__ = ["IPV4", "IPV6", "Address", "Mac", "Prefix", "link_local"]
 
 IPV4: Final = 4
 IPV6: Final = 6
@@ -189,3 +189,9 @@ class Mac(Value):
 
     def __str__(self) -> str:
         return self.packed.hex(":")
+
+
+def link_local(mac: Mac) -> Address:
+    """Return the link-local address that a MAC makes. Source: RFC 4291 appendix A."""
+    eui = bytes((mac.packed[0] ^ 2,)) + mac.packed[1:3] + b"\xff\xfe" + mac.packed[3:]
+    return Address.decode(bytes.fromhex("fe80000000000000") + eui)

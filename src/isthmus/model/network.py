@@ -60,7 +60,7 @@ class Subnet(Value):
 class Network(Value):
     """A switch for namespaces: a bridge, its subnets, and its way out.
 
-    `adopted`: the bridge is somebody else's, we add ports (and a gateway address) only. `nic` is the interface that is
+    `adopted`: the bridge is somebody else's, we add ports (and gateway addresses) only. `nic` is the interface that is
     a port of the bridge, with uplink `nic` alone: the members are on its LAN, and the host's addresses on the bridge.
     `mtu` is in bytes, chosen when the network was made. `snat` holds at most one address a family;
     a family without one is masqueraded. `dhcp` is the client identifier by which isthmus itself keeps the host's

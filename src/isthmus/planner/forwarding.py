@@ -11,6 +11,7 @@ Source: Documentation/networking/ip-sysctl.rst.
 
 from __future__ import annotations
 
+from isthmus.model.address import Address
 from isthmus.model.host import Carried, HostState, Sysctl
 from isthmus.model.network import Forwarding, Network, Record
 from isthmus.model.switches import SWITCHES, copied_family, copied_value, link_switch
@@ -56,7 +57,8 @@ class Facts(Value):
     overwrite, read where one may be written; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
-    the interfaces of networks with uplink `nic`, those of them that are there.
+    the interfaces of networks with uplink `nic`, those of them that are there; `link_locals`: the link-local
+    address of ours that an adopted bridge has (before a plan), or needs since it has none (after it).
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -70,6 +72,7 @@ class Facts(Value):
     run_directory: str = "/run/isthmus"
     resolver: str | None = ""
     nics: dict[str, NicFacts] = {}  # noqa: RUF012  never changed in place
+    link_locals: dict[str, Address] = {}  # noqa: RUF012
 
 
 def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:

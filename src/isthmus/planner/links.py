@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.address import Mac, Prefix, link_local
 from isthmus.model.host import HOST, Bridge, BridgedNic, HostObject, LinkAddress, Route, Sysctl, Veth
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.firewall import default_route_holder
@@ -33,10 +33,12 @@ def network_links(network: Network, facts: Facts) -> Iterator[HostObject]:
             length = subnet.prefix.length
             yield LinkAddress(netns=HOST, ifname=network.bridge, address=subnet.gateway, length=length)
     subnet6 = network.subnet(6)
-    if network.mac is not None and subnet6 is not None and subnet6.gateway is not None:
+    if subnet6 is not None and subnet6.gateway is not None:
         # The kernel asks for a neighbour on behalf of a packet that it forwards from a link-local address, or not
         # at all (net/ipv6/ndisc.c, ndisc_send_ns); ours has no duplicate-address detection to wait for.
-        yield LinkAddress(netns=HOST, ifname=network.bridge, address=_link_local(network.mac), length=64)
+        own = link_local(network.mac) if network.mac is not None else facts.link_locals.get(network.bridge)
+        if own is not None:
+            yield LinkAddress(netns=HOST, ifname=network.bridge, address=own, length=64)
 
 
 def _bridged_nic(network: Network, facts: NicFacts) -> Iterator[HostObject]:
@@ -49,12 +51,6 @@ def _bridged_nic(network: Network, facts: NicFacts) -> Iterator[HostObject]:
         from isthmus.planner.leases import bridge_client
 
         yield bridge_client(network)
-
-
-def _link_local(mac: Mac) -> Address:
-    """Return the link-local address that a MAC makes. Source: RFC 4291 appendix A."""
-    eui = bytes((mac.packed[0] ^ 2,)) + mac.packed[1:3] + b"\xff\xfe" + mac.packed[3:]
-    return Address.decode(bytes.fromhex("fe80000000000000") + eui)
 
 
 def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> Iterator[HostObject]:

@@ -34,6 +34,7 @@ _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
 _IFA_F_NODAD: Final = 0x02
 _IFA_F_PERMANENT: Final = 0x80
+_RT_SCOPE_LINK: Final = 253
 
 # Free for user space (linux/if_addr.h names 1 to 3 only): "i".
 IFA_PROTO_ISTHMUS: Final = 0x69
@@ -54,6 +55,11 @@ class IpAddress(Value):
     def is_leased(self) -> bool:
         """Whether it has a lifetime: a DHCP client or a router advertisement gave it."""
         return not self.flags & _IFA_F_PERMANENT
+
+    @property
+    def is_link_local(self) -> bool:
+        """Whether it counts on its link alone."""
+        return self.scope == _RT_SCOPE_LINK
 
 
 def add(index: int, address: Address, length: int, subject: str) -> Request:

@@ -49,6 +49,8 @@ _RTM_DELLINK: Final = 17
 _RTM_GETLINK: Final = 18
 
 RTNLGRP_LINK: Final = 1
+_IF_OPER_UNKNOWN: Final = 0
+_IF_OPER_UP: Final = 6
 IFF_UP: Final = 0x1
 _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
@@ -111,6 +113,11 @@ class Link(Value):
     def is_up(self) -> bool:
         """Whether IFF_UP is set."""
         return bool(self.flags & IFF_UP)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is up and has a carrier, or does not tell."""
+        return self.is_up and self.operstate in (_IF_OPER_UNKNOWN, _IF_OPER_UP)
 
 
 def create_bridge(name: str, *, mac: Mac, mtu: int, group: int) -> Request:
