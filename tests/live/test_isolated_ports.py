@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from tests.live.driving import Sniffer, drive, send_frame, udp_frame, up
 
-from isthmus.testing import HOST4, Lab, Place, snapshot
+from isthmus.testing import HOST4, LAN4, Lab, Place, snapshot
 
 TOPOLOGY: Final = """
 name: apart
@@ -204,6 +204,16 @@ def test_ports_are_isolated_and_opened_while_members_are_on_them(lab: Lab) -> No
     assert bridge_table(lab) == []
 
 
+def test_a_member_that_the_file_does_not_name_is_isolated_with_the_others(lab: Lab) -> None:
+    up(lab.host, OPEN)
+    drive(lab.host, "do(create_namespace, 'z'); do(attach, AttachmentWish(network='n'), 'z')")
+    lab.host.netns("h").serve("h", 80)
+    z = lab.host.netns("z")
+    assert z.probe("10.4.0.2", 80).startswith("h ")
+    up(lab.host, TOPOLOGY)
+    assert z.probe("10.4.0.2", 80, timeout=0.5) == "timed out"
+
+
 def test_all_that_is_ours_goes_with_a_member_and_with_the_last_network(lab: Lab) -> None:
     up(lab.host, TOPOLOGY)
     ports = {name: port_of(lab, name) for name in ("h", "i", "j")}
@@ -325,3 +335,25 @@ def test_what_the_flag_isolated_is_taken_over_without_a_gap(lab: Lab) -> None:
         one["linkinfo"]["info_slave_data"]["isolated"] for one in lab.host.ip_json("link", "show", "master", "n")
     } == {False}
     assert drive(lab.host, PLAN) == []
+
+
+ON_THE_LAN: Final = """
+do(create_network, NetworkWish(name='lan0', uplink='nic', nic='eth0', isolate_ports=True), confirm_within=0)
+for number, name in ((101, 'h'), (102, 'i')):
+    do(create_namespace, name)
+    do(attach, AttachmentWish(network='lan0', ips=(Address.parse(f'203.0.113.{number}'),)), name)
+"""
+
+
+def test_members_of_a_lan_reach_all_of_it_but_each_other(lab: Lab, bridge_nf: int) -> None:
+    assert bridge_nf in (0, 1)
+    drive(lab.host, ON_THE_LAN)
+    h, i = lab.host.netns("h"), lab.host.netns("i")
+    for place in (h, i):
+        assert place.pings(LAN4)
+        assert place.pings(HOST4)
+    assert lab.lan.pings("203.0.113.101")
+    assert not h.pings("203.0.113.102", timeout=1)
+    drive(lab.host, "do(detach, 'lan0', 'h'); do(detach, 'lan0', 'i')")
+    drive(lab.host, "do(remove_network, 'lan0', confirm_within=0)")
+    assert bridge_table(lab) == []

@@ -261,7 +261,8 @@ def clear() -> None:
     for folder in (STATE, RUN):
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder, 0o700, exist_ok=True)
-    subprocess.run(("nft", "delete", "table", "inet", "isthmus"), check=False, capture_output=True)
+    for family in ("inet", "bridge"):
+        subprocess.run(("nft", "delete", "table", family, "isthmus"), check=False, capture_output=True)
     bring_home()
     for link in json.loads(subprocess.run(("ip", "-j", "link"), check=True, capture_output=True).stdout):
         if link["ifname"] not in ("lo", "eth0"):

@@ -52,7 +52,7 @@ _SECOND: Final = """
 name: sweep
 networks:
   br0: {subnets: [10.7.0.0/24, "fd07::/64"], uplink: nat}
-  br1: {subnets: [10.8.0.0/24], uplink: none}
+  br1: {subnets: [10.8.0.0/24], uplink: none, isolate-ports: true}
 namespaces:
   a:
     networks: {br0: {ip: [10.7.0.60, "fd07::60"], mac: "02:00:00:00:00:50"}, br1: {ip: 10.8.0.50}}

@@ -173,6 +173,9 @@ class _Upping:
         changed = tuple(row for row in self._edit.puts if row not in present)
         edit = Edit(puts=changed, drops=self._edit.drops)
         touched = self._touched | {wish.name for wish in self._wish.namespaces}
+        # What a network says of its ports holds for members that are not in the file, too.
+        networks = {row.name for row in changed if isinstance(row, Network)}
+        touched |= {row.namespace for row in self._before.attachments.values() if row.network in networks}
         return edit, Scope(host=True, namespaces=frozenset(touched))
 
     def _take(self, *rows: OwnedRow) -> None:
