@@ -191,7 +191,8 @@ def test_the_table_is_there_as_long_as_a_network_has_isolated_ports(lab: Lab) ->
     assert snapshot(lab.host) == before
 
 
-def test_ports_are_isolated_and_opened_while_members_are_on_them(lab: Lab) -> None:
+def test_ports_are_isolated_and_opened_while_members_are_on_them(lab: Lab, bridge_nf: int) -> None:
+    assert bridge_nf in (0, 1)
     up(lab.host, OPEN)
     lab.host.netns("h").serve("h", 80)
     i = lab.host.netns("i")
@@ -204,7 +205,8 @@ def test_ports_are_isolated_and_opened_while_members_are_on_them(lab: Lab) -> No
     assert bridge_table(lab) == []
 
 
-def test_a_member_that_the_file_does_not_name_is_isolated_with_the_others(lab: Lab) -> None:
+def test_a_member_that_the_file_does_not_name_is_isolated_with_the_others(lab: Lab, bridge_nf: int) -> None:
+    assert bridge_nf in (0, 1)
     up(lab.host, OPEN)
     drive(lab.host, "do(create_namespace, 'z'); do(attach, AttachmentWish(network='n'), 'z')")
     lab.host.netns("h").serve("h", 80)
