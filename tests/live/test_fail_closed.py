@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -194,6 +196,24 @@ def test_a_newer_ruleset_is_loaded_with_all_that_its_sets_held(lab: Lab) -> None
     drive(lab.host, "with HOST: HOST.db.set_meta('version', 'older')")
     drive(lab.host, "do(create_network, network('br2', '10.7.0.0/24')); do(remove_network, 'br2')")
     assert table(lab) == before
+
+
+@pytest.mark.parametrize("flush", ["nft flush ruleset", "true"], ids=["flushed", "upgraded"])
+def test_a_namespace_that_ended_is_no_hindrance(lab: Lab, flush: str) -> None:
+    up(lab.host, TOPOLOGY)
+    before = table(lab)
+    unnamed = lab.host.unnamed()
+    wish = f"AttachmentWish(network='br0'), '/proc/{unnamed.pid}/ns/net', (port('8099:80'),)"
+    drive(lab.host, f"do(attach, {wish})")
+    if flush == "true":  # as after an upgrade
+        drive(lab.host, "with HOST: HOST.db.set_meta('version', 'older')")
+    os.kill(unnamed.pid, signal.SIGKILL)
+    wait_for(lambda: len(lab.host.ip_json("link", "show", "master", "br0")) == 2, "the end of a namespace")
+    lab.host.run("sh", "-ec", flush)
+    notes = drive(lab.host, "out = entered()")
+    assert [one for one in notes if "was cleared" in one]
+    assert table(lab) == before
+    assert drive(lab.host, "out = entered()") == []
 
 
 def test_tables_of_others_are_left_alone(closed: Lab) -> None:

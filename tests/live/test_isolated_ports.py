@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.live.driving import Sniffer, drive, send_frame, udp_frame, up
+from tests.live.driving import Sniffer, drive, send_frame, udp_frame, up, wait_for
 
 from isthmus.testing import HOST4, LAN4, Lab, Place, snapshot
 
@@ -267,6 +268,23 @@ def test_a_foreign_edit_of_the_elements_is_seen_and_mended_by_up(lab: Lab, edit:
     assert drive(lab.host, PLAN) != []
     up(lab.host, TOPOLOGY)
     assert bridge_table(lab) == before
+
+
+@pytest.mark.parametrize("edit", ["a set flushed", "an element deleted"])
+def test_a_port_that_somebody_opened_is_closed_by_any_verb(lab: Lab, edit: str) -> None:
+    up(lab.host, TOPOLOGY)
+    before = bridge_table(lab)
+    unnamed = lab.host.unnamed()
+    drive(lab.host, f"do(attach, AttachmentWish(network='n'), '/proc/{unnamed.pid}/ns/net')")
+    os.kill(unnamed.pid, signal.SIGKILL)
+    wait_for(lambda: len(lab.host.ip_json("link", "show", "master", "n")) == 3, "the end of a namespace")
+    lab.host.run("sh", "-ec", ELEMENTS[edit].format(port=port_of(lab, "i"), mac=mac_of(lab.host.netns("i"))))
+    assert drive(lab.host, "out = entered()") == []
+    apart, wanted = (
+        [one["set"] for one in table if one.get("set", {}).get("name") == "apart"]
+        for table in (bridge_table(lab), before)
+    )
+    assert set(apart[0]["elem"]) >= set(wanted[0]["elem"])
 
 
 def test_a_foreign_element_is_taken_away_by_repair(lab: Lab) -> None:

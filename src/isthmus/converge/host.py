@@ -19,8 +19,7 @@ from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
 from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
-from isthmus.kernel.ruleset import fingerprint, generation, other_tables
-from isthmus.kernel.sysctl import write_sysctl
+from isthmus.kernel.ruleset import generation
 from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Borrowed, Namespace, Record
 from isthmus.model.plan import Report
@@ -163,7 +162,9 @@ class Host:
         if meta["version"] == RULESET:
             self._check_ruleset(meta)
         else:
-            self.change("upgrade", Edit(), EVERYTHING)
+            from isthmus.converge.amiss import load_anew
+
+            load_anew(self, "upgrade")
         known = meta.get("uplinks")
         if known is not None and known != self.outlook.links.text():
             self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
@@ -184,24 +185,11 @@ class Host:
         self._meta = self.db.all_meta()
 
     def _check_ruleset(self, meta: dict[str, object]) -> None:
-        now = generation(self.access)
-        if now == meta.get("generation"):
-            self._generation = now
-            return
-        if not (lost := other_tables(fingerprint(self.access), str(meta.get("fingerprint")))):
-            # The rules stand; a stranger may have changed what the sets hold, and isolation rests on those.
-            self._note("generation", now)
-            self._generation = now
-            self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
-            return
-        self.notes.append(f"somebody changed or flushed {lost}: it was loaded again")
-        try:
-            self.change("restore", Edit(), EVERYTHING)
-        except IsthmusError:
-            # Without the drop of 127.0.0.0/8 a container would reach the host's loopback: fail closed.
-            for network in self.db.rows("networks").values():
-                write_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "0")
-            raise
+        self._generation = generation(self.access)
+        if self._generation != meta.get("generation"):
+            from isthmus.converge.amiss import mend_rules
+
+            mend_rules(self, self._generation, str(meta.get("fingerprint")))
 
     def record(self, scope: Scope = EVERYTHING) -> Record:
         """Load what a scope must know of the record."""
@@ -393,8 +381,9 @@ class Host:
 
     def _note_uplinks(self, scope: Scope) -> None:
         if scope.host and self.writable:
-            self._note("uplinks", self.outlook.links.text())
+            self.remember("uplinks", self.outlook.links.text())
 
-    def _note(self, key: str, value: object) -> None:
+    def remember(self, key: str, value: object) -> None:
+        """Put a fact about the host down."""
         self.db.set_meta(key, value)
         self._meta = {**self._meta, key: value}

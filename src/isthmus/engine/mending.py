@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
+from isthmus.converge.amiss import ended
 from isthmus.engine.publishes import bound_notes
 from isthmus.engine.targets import clear_gone
 from isthmus.model.plan import Report
@@ -14,9 +15,7 @@ __all__ = ["clear_dead", "repair"]
 
 def clear_dead(host: Host) -> list[str]:
     """Clear what hangs on namespaces that are gone and not ours to make again; return their ids."""
-    rows = host.db.rows("namespaces", "NOT made")
-    host.access.know(rows.values())
-    dead = [name for name in rows if not host.access.is_alive(name)]
+    dead = ended(host.db, host.access)
     for name in dead:
         clear_gone(host, name)
     return dead
