@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 from tests.live.driving import end, up, wait_for
 
-from isthmus.testing import HOST4, HOST4_SECOND, LAN4, Host, Lab, Place
+from isthmus.testing import HOST4, HOST4_SECOND, LAN4, Host, Lab, Place, snapshot
 
 CREATE: Final = ("network", "create", "lan0", "--uplink", "nic:eth0", "--confirm-within", "none")
 SERVER: Final = (
@@ -374,3 +374,53 @@ def test_on_a_network_of_ours_no_server_is_asked(lab: Lab) -> None:
     lab.host.isthmus("ns", "create", "a")
     done = lab.host.isthmus("attach", "br0", "a", "--ip", "dhcp", check=False)
     assert (done.returncode, "network br0 is no LAN" in done.stderr) == (64, True)
+
+
+# Runs
+
+INSIDE: Final = "ip -4 -oneline address show dev eth0; ip -4 route show default"
+
+
+def test_a_run_starts_when_its_lease_is_there_and_gives_it_back(lab: Lab, server: Server) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    before = snapshot(host)
+    options = ("--network", "lan0", "--ip", "dhcp", "--name", "web")
+    done = host.isthmus("run", *options, "--", "sh", "-c", f"{INSIDE}; exit 7", check=False)
+    leased = re.search(r"inet (203\.0\.113\.1[56]\d)/24 ", done.stdout)
+    assert (done.returncode, leased is not None) == (7, True), done
+    assert f"default via {LAN4} " in done.stdout
+    assert leased is not None
+    wait_for(lambda: server.count(f"DHCPRELEASE(eth0) {leased[1]}") == 1, "the release")
+    wait_for(lambda: snapshot(host) == before, "the host is as before")
+
+
+def test_a_killed_run_gives_its_lease_back_too(lab: Lab, server: Server) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    before = snapshot(host)
+    argv = ("run", "--network", "lan0", "--ip", "dhcp", "--", "sh", "-c", "echo ready; sleep 599")
+    process = host.spawn(sys.executable, "-m", "isthmus.doors.cli", *argv)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    wait_for(lambda: server.count("DHCPRELEASE(eth0)") == 1, "the release")
+    wait_for(lambda: snapshot(host) == before, "the host is as before")
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--network", "lan0"), 125, "no DHCP server gives an address in web"),
+        (("--network", "br0"), 125, "none of br0 is a LAN"),
+        ((), 125, "no network is named"),
+    ],
+)
+def test_a_run_without_a_lease_leaves_nothing(lab: Lab, options: tuple[str, ...], status: int, said: str) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("network", "create", "br0")
+    before = snapshot(host)
+    done = host.isthmus("run", *options, "--ip", "dhcp", "--name", "web", "--", "true", check=False)
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    wait_for(lambda: snapshot(host) == before, "the host is as before")

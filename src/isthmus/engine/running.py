@@ -122,9 +122,12 @@ class _Drawn:
         for address in wish.ips:
             if not any(_holds(network, address) for network in networks):
                 raise InvalidInput("ip", str(address), f"outside of network {', '.join(names)}")
+        if wish.leased and not any(network.is_lan for network in networks):
+            told = f"none of {', '.join(names)} is a LAN" if names else "no network is named"
+            raise InvalidInput("ip", "dhcp", f"{told} (uplink nic): isthmus gives the addresses")
         for network in networks:
             ips = tuple(address for address in wish.ips if _holds(network, address))
-            one = AttachmentWish(network=network.name, ips=ips)
+            one = AttachmentWish(network=network.name, ips=ips, leased=wish.leased and network.is_lan)
             row = chooser.attachment(one, network, self._name, self._record)
             self.attachments.append(row)
             self._take(row)

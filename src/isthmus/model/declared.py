@@ -131,8 +131,9 @@ class Declaration(Value):
 class RunWish(Value):
     """A command to be run in a namespace that is made for it and goes when it ends.
 
-    `name` None: drawn. `ips` belong to the networks whose subnets they are in. Ports or addresses without a
-    network mean the network `default`, which is made when it is missing and goes with the last run on it.
+    `name` None: drawn. `ips` belong to the networks whose subnets they are in; `leased`: on those of the networks that
+    are LANs its IPv4 address comes from their DHCP servers, and the command starts when it is there. Ports or addresses
+    without a network mean the network `default`, which is made when it is missing and goes with the last run on it.
     `environment` (KEY=VALUE) is added to the caller's. `foreground`: it has the caller's terminal and descriptors;
     else it is left running.
     """
@@ -141,6 +142,7 @@ class RunWish(Value):
     name: str | None = None
     networks: tuple[str, ...] = ()
     ips: tuple[Address, ...] = ()
+    leased: bool = False
     publishes: tuple[PublishWish, ...] = ()
     environment: tuple[str, ...] = ()
     foreground: bool = True

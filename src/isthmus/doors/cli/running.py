@@ -11,7 +11,6 @@ from isthmus.doors.cli.output import note, print_lines
 from isthmus.doors.cli.report import tell
 from isthmus.engine import attend, clear_run, logs, run, stop
 from isthmus.errors import IsthmusError
-from isthmus.model.address import Address
 from isthmus.model.declared import RunWish
 
 TYPE_CHECKING = False
@@ -35,11 +34,13 @@ def run_wish(given: Given) -> RunWish:
         InvalidInput: they do not say it well.
     """
     name = given.text("name")
+    ips, leased = words.ips(given.texts("ip"), "--ip")
     return RunWish(
         argv=given.command,
         name=None if name is None else words.namespace_name(name, "--name"),
         networks=tuple(words.network_name(one, "--network") for one in given.texts("network")),
-        ips=tuple(Address.parse(one, "--ip") for one in given.texts("ip")),
+        ips=ips,
+        leased=leased,
         publishes=tuple(publish_wish(one, "--publish", given) for one in given.texts("publish")),
         environment=_environment(given.texts("env-file"), given.texts("env")),
         foreground=not given.has("detach"),

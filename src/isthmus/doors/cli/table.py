@@ -155,7 +155,7 @@ _RUN: Final = (
         metavar="IP",
         many=True,
         key="attachment.ip",
-        help="its address, once a network and family (default: the next free one)",
+        help="its address, once a network and family (default: the next free one); dhcp: from the server of its LAN",
     ),
     Option(flags=("-p", "--publish"), metavar="SPEC", many=True, key="namespace.publish", help=_SPEC),
     _NONLOCAL,
