@@ -20,7 +20,7 @@ from isthmus.testing import HOST4, HOST4_SECOND, LAN4, Host, Lab, Place, snapsho
 CREATE: Final = ("network", "create", "lan0", "--uplink", "nic:eth0", "--confirm-within", "none")
 SERVER: Final = (
     *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces"),
-    *("--dhcp-range=203.0.113.150,203.0.113.160,2m", "--no-ping", "--dhcp-authoritative", "--user=root"),
+    *("--no-ping", "--dhcp-authoritative", "--user=root", "--domain=lan.example", "--dhcp-option=6,203.0.113.9"),
     *("--dhcp-leasefile=/run/leases", "--pid-file=/run/dnsmasq.pid", "--log-facility=/run/dnsmasq.log"),
 )
 
@@ -28,13 +28,15 @@ SERVER: Final = (
 class Server:
     """A DHCP server on the LAN: its log, and the leases that it gave."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, addresses: str = "203.0.113.150,203.0.113.160") -> None:
         self._lan = lab.lan
-        lab.lan.spawn(*SERVER)
+        lab.lan.run("rm", "-f", "/run/dnsmasq.log", "/run/leases")
+        lab.lan.spawn(*SERVER, f"--dhcp-range={addresses},2m")
         wait_for(lambda: "IP range" in self.log(), "the DHCP server")
 
     def stop(self) -> None:
         self._lan.run("sh", "-c", "kill $(cat /run/dnsmasq.pid)")
+        wait_for(lambda: "exiting on receipt" in self.log(), "the server's end")
 
     def log(self) -> str:
         return self._lan.run("cat", "/run/dnsmasq.log", check=False).stdout
@@ -378,7 +380,7 @@ def test_on_a_network_of_ours_no_server_is_asked(lab: Lab) -> None:
 
 # Runs
 
-INSIDE: Final = "ip -4 -oneline address show dev eth0; ip -4 route show default"
+INSIDE: Final = "ip -4 -oneline address show dev eth0; ip -4 route show default; cat /etc/hosts /etc/resolv.conf"
 
 
 def test_a_run_starts_when_its_lease_is_there_and_gives_it_back(lab: Lab, server: Server) -> None:
@@ -391,6 +393,8 @@ def test_a_run_starts_when_its_lease_is_there_and_gives_it_back(lab: Lab, server
     assert (done.returncode, leased is not None) == (7, True), done
     assert f"default via {LAN4} " in done.stdout
     assert leased is not None
+    assert f"\n{leased[1]} web\n" in done.stdout
+    assert f"\nnameserver {LAN4}\n" in done.stdout
     wait_for(lambda: server.count(f"DHCPRELEASE(eth0) {leased[1]}") == 1, "the release")
     wait_for(lambda: snapshot(host) == before, "the host is as before")
 
@@ -424,3 +428,114 @@ def test_a_run_without_a_lease_leaves_nothing(lab: Lab, options: tuple[str, ...]
     done = host.isthmus("run", *options, "--ip", "dhcp", "--name", "web", "--", "true", check=False)
     assert (done.returncode, said in done.stderr) == (status, True), done.stderr
     wait_for(lambda: snapshot(host) == before, "the host is as before")
+
+
+# Names
+
+
+def hosts(place: Place) -> dict[str, str]:
+    """Return the names that a process inside finds, with their addresses, but those of the loopback."""
+    lines = [line.split() for line in place.run("cat", "/etc/hosts").stdout.splitlines()]
+    return {words[1]: words[0] for words in lines if words[0] not in ("#", "127.0.0.1", "::1")}
+
+
+def client_of_link(host: Host, name: str) -> str:
+    """Return the pid of the DHCP client in a namespace."""
+    pids = host.run("ip", "netns", "pids", name).stdout.split()
+    return next(pid for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "busybox\n")
+
+
+def test_others_know_a_leased_member_by_name_and_it_asks_the_lans_resolver(lab: Lab, server: Server) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("network", "create", "br0", "--subnet", "10.7.0.0/24")
+    for name in ("a", "b", "both"):
+        host.isthmus("ns", "create", name)
+    a, b, both = map(host.netns, ("a", "b", "both"))
+    host.isthmus("attach", "lan0", "b", "--ip", "203.0.113.60")
+    host.isthmus("attach", "br0", "both")
+    host.isthmus("attach", "lan0", "both", "--ip", "dhcp")
+    before = snapshot(host)
+    host.isthmus("attach", "lan0", "a", "--ip", "dhcp")
+    (one,) = addresses(a, "eth0")
+    (other,) = addresses(both, "eth1")
+    known = {"a": one, "b": "203.0.113.60", "both": other}
+    assert (hosts(a), hosts(b)) == (known, known)
+    assert hosts(both).items() >= {"a": one, "b": "203.0.113.60"}.items()
+    said = a.run("cat", "/etc/resolv.conf").stdout.splitlines()
+    assert said == [f"# by DHCP, with {one}", "search lan.example", f"nameserver {LAN4}"]
+    # Whoever has its default route elsewhere has its resolver from there.
+    assert "DHCP" not in both.run("cat", "/etc/resolv.conf").stdout
+    assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
+    for words in (("ls",), ("ns", "ls"), ("network", "inspect", "lan0")):
+        assert f"{one}/24" in host.isthmus(*words).stdout
+    host.isthmus("detach", "lan0", "a")
+    assert "a" not in {**hosts(b), **hosts(both)}
+    wait_for(lambda: server.count(f"DHCPRELEASE(eth0) {one}") == 1, "the release")
+    host.isthmus("ns", "rm", "a")
+    host.isthmus("ns", "create", "a")
+    wait_for(lambda: snapshot(host) == before, "the host is as before")
+
+
+def test_a_name_follows_its_lease(lab: Lab, server: Server) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    for name in ("a", "b"):
+        host.isthmus("ns", "create", name)
+    host.isthmus("attach", "lan0", "b", "--ip", "dhcp")
+    host.isthmus("attach", "lan0", "a", "--ip", "dhcp")
+    a = host.netns("a")
+    (old,) = addresses(a, "eth0")
+    # A process keeps the file that it found, so its text changes in place.
+    inside = host.netns("a").spawn("sh", "-c", "echo ready; sleep 599")
+    assert inside.stdout is not None
+    assert inside.stdout.readline() == "ready\n"
+    seen = [Path(f"/proc/{inside.pid}/root/etc/{name}") for name in ("hosts", "resolv.conf")]
+    assert all(old in path.read_text() for path in seen)
+    server.stop()
+    Server(lab, "203.0.113.170,203.0.113.180")
+    host.run("kill", "-USR1", *(client_of_link(host, name) for name in ("a", "b")))
+    wait_for(lambda: any(one.startswith("203.0.113.1") and one != old for one in addresses(a, "eth0")), "another")
+    (new,) = addresses(a, "eth0")
+    wait_for(lambda: all(new in path.read_text() for path in seen), "its name")
+    assert all(old not in path.read_text() for path in seen)
+    (other,) = addresses(host.netns("b"), "eth0")
+    wait_for(lambda: hosts(a) == {"a": new, "b": other}, "both names")
+    assert f"{new}/24" in host.isthmus("ls").stdout
+    assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
+    # Given back, as at the end of its time: no name without an address; and it may come again.
+    host.run("kill", "-USR2", client_of_link(host, "a"))
+    wait_for(lambda: "a" not in hosts(host.netns("b")), "no name")
+    assert addresses(a, "eth0") == []
+    assert "DHCP" not in a.run("cat", "/etc/resolv.conf").stdout
+    host.run("kill", "-USR1", client_of_link(host, "a"))
+    wait_for(lambda: hosts(host.netns("b")).get("a") in addresses(a, "eth0"), "the name again")
+
+
+SHORT: Final = """start 203.0.113.150
+end 203.0.113.160
+interface eth0
+lease_file /run/leases
+pidfile /run/udhcpd.pid
+option subnet 255.255.255.0
+option lease 3
+"""
+
+
+def test_an_address_whose_time_is_over_is_not_kept(lab: Lab) -> None:
+    """The client may be dead: the kernel takes the address away."""
+    host = lab.host
+    write(lab.lan, "/run/udhcpd.conf", SHORT)
+    lab.lan.run("touch", "/run/leases")
+    server = lab.lan.spawn("busybox", "udhcpd", "-f", "-I", LAN4, "/run/udhcpd.conf")
+    host.isthmus(*CREATE)
+    for name in ("a", "b"):
+        host.isthmus("ns", "create", name)
+    host.isthmus("attach", "lan0", "b", "--ip", "203.0.113.60")
+    host.isthmus("attach", "lan0", "a", "--ip", "dhcp")
+    assert "a" in hosts(host.netns("b"))
+    end(server)
+    host.run("kill", "-KILL", client_of_link(host, "a"))
+    wait_for(lambda: addresses(host.netns("a"), "eth0") == [], "the end of the lease")
+    host.isthmus("repair")
+    assert "a" not in hosts(host.netns("b"))

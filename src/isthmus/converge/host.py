@@ -229,7 +229,8 @@ class Host:
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
         course = self._plan(old, new, scope, fresh=fresh)
         if not course.plan and not edit:
-            self._note_uplinks(scope)
+            if scope.host and self.writable:
+                self.remember("uplinks", self.outlook.links.text())
             return report_on(course.plan, self.notes, old, new)
         rows = (*taken, *course.found, *to_borrow(course.plan, old, new))
         borrowed = {row.name: row for row in rows}
@@ -297,12 +298,13 @@ class Host:
 
         `fresh`: what the second one has more was just named at random, so the kernel is not asked for it.
         """
+        for record in (old, new):
+            self.access.know(record.namespaces.values())
         found, facts = self.outlook.of(scope, old, new)
         before = desired(old, scope, found)
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
             wanted = keep_for_others(self.db, new, scope, facts, before, wanted)
-        self._know(old, new)
         known: HostState = {**before, **wanted}
         if scope.host:
             borrowed = {**old.borrowed, **new.borrowed}
@@ -323,13 +325,9 @@ class Host:
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
         return Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs)
 
-    def _know(self, *records: Record) -> None:
-        for record in records:
-            self.access.know(record.namespaces.values())
-
     @property
     def _commands(self) -> Commands:
-        return Commands(self.commands_directory, self.access, self.ways)
+        return Commands(self.commands_directory, self.directory, self.access, self.ways)
 
     @property
     def commands_directory(self) -> str:
@@ -349,6 +347,7 @@ class Host:
         report = (lambda done: progress(done, total)) if progress is not None else None
         applier = Applier(self.access, self._commands, self.lock.fd, report)
         applier.generation = self._generation
+        applier.leased = lambda namespace: self._write_names(edit, record, namespace)
         applier.apply(course.plan)
         self._generation = applier.generation
         self.trashed = self.trashed or applier.trashed
@@ -379,11 +378,12 @@ class Host:
             meta["uplinks"] = self.outlook.links.text()
         return meta
 
-    def _note_uplinks(self, scope: Scope) -> None:
-        if scope.host and self.writable:
-            self.remember("uplinks", self.outlook.links.text())
-
     def remember(self, key: str, value: object) -> None:
         """Put a fact about the host down."""
         self.db.set_meta(key, value)
         self._meta = {**self._meta, key: value}
+
+    def _write_names(self, edit: Edit, record: Record, namespace: str) -> None:
+        from isthmus.converge.leases import write_names
+
+        write_names(self, edit, record, namespace)

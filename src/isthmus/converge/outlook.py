@@ -81,12 +81,19 @@ class Outlook:
         if scope.host:
             before, after = self._of_bridges(old, new, *self._of_host(old, new))
         else:
-            before = after = self._of_namespaces(new)
-        if not any(one.isolate_ports for record in (old, new) for one in record.networks.values()):
+            before, after = self._of_namespaces(new)
+        if any(one.isolate_ports for record in (old, new) for one in record.networks.values()):
+            if self._bridge_table is None:
+                self._bridge_table = has_bridge_table(self._access)
+            before = before.replace(bridge_table=self._bridge_table)
+            after = after.replace(bridge_table=self._bridge_table)
+        leased = {one.id: one for record in (old, new) for one in record.attachments.values() if one.leased}
+        if not leased:
             return before, after
-        if self._bridge_table is None:
-            self._bridge_table = has_bridge_table(self._access)
-        return before.replace(bridge_table=self._bridge_table), after.replace(bridge_table=self._bridge_table)
+        from isthmus.converge.leases import named_leases, present_leases
+
+        before = before.replace(leases=named_leases(leased.values()))
+        return before, after.replace(leases=present_leases(self._access, leased.values()))
 
     def _of_host(self, old: Record, new: Record) -> tuple[Facts, Facts]:
         borrows = any(name in record.borrowed for record in (old, new) for name in SWITCHES.values())
@@ -116,12 +123,13 @@ class Outlook:
         needs = {bridge: needed for bridge, (_, needed) in read.items() if needed is not None}
         return before.replace(link_locals=has), after.replace(link_locals=needs)
 
-    def _of_namespaces(self, record: Record) -> Facts:
+    def _of_namespaces(self, record: Record) -> tuple[Facts, Facts]:
         """Facts enough for a namespace: only a closed IPv6 network asks for more."""
         if any(not one.has_exit and one.subnet(6) for one in record.networks.values()):
-            return self.facts
+            return self.facts, self.facts
         made = any(row.made for row in record.namespaces.values())
-        return Facts(run_directory=run_directory(), resolver=_resolver() if made else "")
+        facts = Facts(run_directory=run_directory(), resolver=_resolver() if made else "")
+        return facts, facts
 
 
 def _moved(facts: Facts, old: Record, new: Record) -> Facts:

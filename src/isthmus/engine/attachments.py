@@ -69,9 +69,9 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
         report = report.replace(notes=(*report.notes, *settle_ports(host, [(row, network)])))
     addresses = row.addresses
     if row.leased:
-        from isthmus.engine.leases import leased_addresses
+        from isthmus.kernel.lease import leased_addresses
 
-        addresses = (*(one for one, _ in leased_addresses(host, row)), *addresses)
+        addresses = (*(one for one, _ in leased_addresses(host.access, row)), *addresses)
     return Attached(attachment=row, addresses=addresses, publishes=tuple(rows), report=report)
 
 

@@ -10,9 +10,9 @@ import os
 import time
 
 from isthmus.converge import Host
-from isthmus.engine.beside import source_of
 from isthmus.errors import IsthmusError, NotFound, Refused
 from isthmus.kernel import guard
+from isthmus.kernel.beside import source_of
 from isthmus.model.address import Address
 from isthmus.model.host import HOST
 from isthmus.model.network import Network, Record

@@ -12,9 +12,9 @@ from math import ceil
 from isthmus.converge import Host
 from isthmus.converge.host_files import kept_forwarding
 from isthmus.converge.pending import seconds_left
-from isthmus.engine.leases import leased_addresses
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.dump import Dumper
+from isthmus.kernel.lease import leased_addresses
 from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.model.host import HOST, Element
@@ -141,7 +141,7 @@ def inspect_network(host: Host, name: str) -> Json:
 
 def member_addresses(host: Host, network: Network | None, attachment: Attachment) -> list[str]:
     """Return an attachment's addresses with the prefix lengths of its network; leased ones as they are now."""
-    found = [f"{address}/{length}" for address, length in leased_addresses(host, attachment)]
+    found = [f"{address}/{length}" for address, length in leased_addresses(host.access, attachment)]
     for address in attachment.addresses:
         subnet = network.subnet(address.family) if network is not None else None
         found.append(f"{address}/{subnet.prefix.length if subnet is not None else address.bits}")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
-from isthmus.engine.beside import argv_of, source_of
 from isthmus.kernel.access import Access
+from isthmus.kernel.beside import argv_of, source_of
 from isthmus.kernel.flows import forget_addresses
 from isthmus.model.address import Address
 from isthmus.model.host import HOST, TRASH_GROUP

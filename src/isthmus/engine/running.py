@@ -7,13 +7,13 @@ import os
 from isthmus.converge import Host
 from isthmus.converge.runs import clear_run, run_edit
 from isthmus.engine.attachments import settle_ports
-from isthmus.engine.beside import argv_of, source_of
 from isthmus.engine.choose import Chooser
 from isthmus.engine.namespaces import claim_name
 from isthmus.engine.publishes import publish_row
 from isthmus.engine.targets import find_namespace
 from isthmus.engine.waiting import is_waiting
 from isthmus.errors import InvalidInput, NotFound
+from isthmus.kernel.beside import argv_of, source_of
 from isthmus.kernel.foreground import attend as wait
 from isthmus.kernel.foreground import has_terminal
 from isthmus.kernel.launch import Supervisor, Way

@@ -56,7 +56,8 @@ class Applier:
 
     After it: `cookies` holds the cookie of each namespace made, `generation` the nf_tables generation after
     the last batch (None: none was sent), `loaded` the fingerprint of the rulesets when
-    one was loaded or taken away (empty: none is left).
+    one was loaded or taken away (empty: none is left). `leased` is called when a DHCP client of a
+    namespace has its lease.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Applier:
         self.cookies: dict[str, int] = {}
         self.generation: int | None = None
         self.loaded: str | None = None
+        self.leased: Callable[[str], None] | None = None
 
     @property
     def trashed(self) -> bool:
@@ -150,6 +152,8 @@ class Applier:
                     # One that ended comes again without a wait: a verb about something else shall not need a server.
                     died = isinstance(step, Change) and isinstance(step.before, Process) and not step.before.argv
                     self._commands.start(item, waits=not died)
+                    if item.lasting and item.netns and not died and self.leased is not None:
+                        self.leased(item.netns)
             case _:
                 raise AssertionError(item)
 

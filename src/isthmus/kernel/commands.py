@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from isthmus.errors import Refused
 from isthmus.kernel.access import Access
@@ -20,17 +21,20 @@ __all__ = ["Commands"]
 _OWN: Final = "/proc/self/ns/net"  # the supervisor's is the host's too
 _ROUND_S: Final = 0.02
 _NOT_FOUND: Final = 127  # sh(1)
+_FOLLOWER: Final = "isthmus.converge.leases"
 _PATIENCE_S: Final = 8.0  # a server may ping an address for one to three seconds before it offers it
 
 
 class Commands:
     """Starts and ends commands; process.py is imported when there is one.
 
-    `ways`, by namespace, tells how those are started that a call runs for its caller, and learns the pids.
+    `state` is the directory of the state file. `ways`, by namespace, tells how those are started that a call runs for
+    its caller, and learns the pids.
     """
 
-    def __init__(self, directory: str, access: Access, ways: dict[str, Way]) -> None:
+    def __init__(self, directory: str, state: str, access: Access, ways: dict[str, Way]) -> None:
         self._directory = directory
+        self._state = state
         self._access = access
         self._ways = ways
 
@@ -73,7 +77,7 @@ class Commands:
             self._access.fd(item.netns)
         path = _OWN if item.netns == HOST else self._access.path_of(item.netns)
         try:
-            way = BACKGROUND if item.lasting else self._ways.get(item.netns) or BACKGROUND
+            way = self._lasting_way(item) if item.lasting else self._ways.get(item.netns) or BACKGROUND
             pid = start(self._directory, item.id, path, item.argv, way)
             if item.lasting and waits:
                 self._await_ready(item)
@@ -86,6 +90,18 @@ class Commands:
         except BaseException:
             self.stop(item)
             raise
+
+    def _lasting_way(self, item: Process) -> Way:
+        """Tell the script of a member's client what to run when the lease has changed."""
+        from isthmus.kernel.beside import source_of
+        from isthmus.kernel.launch import BACKGROUND
+
+        if item.netns == HOST:
+            return BACKGROUND
+        commands = os.path.abspath(self._directory)
+        source = source_of(_FOLLOWER, "follow", os.path.abspath(self._state), commands, item.id, item.netns)
+        told = {"CLIENT": f"{commands}/{item.id}", "PYTHON": sys.executable, "FOLLOW": source}
+        return BACKGROUND.replace(environment=tuple(f"ISTHMUS_{name}={value}" for name, value in told.items()))
 
     def _await_ready(self, item: Process) -> None:
         import time

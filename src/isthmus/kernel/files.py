@@ -42,7 +42,7 @@ def read_file(item: FileObject) -> FileObject | None:
     if isinstance(item, Directory):
         return item if os.path.isdir(item.path) else None
     if isinstance(item, HostsLine):
-        return item if f"\n{item.address} {item.name}\n" in read_text(item.path) else None
+        return item if f"\n{item.text}" in read_text(item.path) else None
     try:
         return Symlink(path=item.path, target=os.readlink(item.path))
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def _write(item: FileObject) -> None:
     if isinstance(item, Directory):
         os.makedirs(item.path, mode=0o755, exist_ok=True)
     elif isinstance(item, HostsLine):
-        line = f"{item.address} {item.name}\n"
+        line = item.text
         try:
             _append(item.path, line)
         except FileNotFoundError:  # the first line of all
@@ -137,7 +137,7 @@ def drop_lines(path: str, gone: Sequence[HostsLine]) -> None:
     try:
         text = read_text(path)
         lines = text.splitlines(keepends=True)
-        without = {"\n", *(f"{item.address} {item.name}\n" for item in gone)}
+        without = {"\n", *(item.text for item in gone)}
         kept = "".join([line for line in lines if line not in without])
         if kept in ("", HOSTS_HEAD):
             _unlink(path)

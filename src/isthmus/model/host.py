@@ -98,15 +98,23 @@ class Symlink(Value):
 
 
 class HostsLine(Value):
-    """A line of a hosts file that many share; the file comes with its first line and goes with its last."""
+    """A line of a hosts file that many share; the file comes with its first line and goes with its last.
+
+    `address` None: a line that keeps the file while a name may have no address (a lease that runs out), since whoever
+    has it mounted would not see one that is made anew.
+    """
 
     path: str
-    address: Address
+    address: Address | None
     name: str
 
     @property
     def key(self) -> Key:
-        return ("hosts", self.path, self.address)
+        return ("hosts", self.path, self.address or self.name)
+
+    @property
+    def text(self) -> str:
+        return f"{self.address or '#'} {self.name}\n"
 
 
 class Ruleset(Value):

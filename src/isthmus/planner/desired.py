@@ -63,7 +63,7 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
     for namespace in record.namespaces.values():
         if scope.has(namespace.id) and namespace.made:
             yield NamedNetns(name=namespace.id)
-    yield from name_objects(record, scope.namespaces, facts.run_directory, facts.resolver)
+    yield from name_objects(record, scope.namespaces, facts)
     for attachment in record.attachments.values():
         if scope.has(attachment.namespace):
             network = record.networks[attachment.network]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
+    from isthmus.model.lease import Lease
+
 __all__ = [
     "Facts",
     "NicFacts",
@@ -58,7 +60,8 @@ class Facts(Value):
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
     the interfaces of networks with uplink `nic`, those of them that are there; `link_locals`: the link-local
-    address of ours that an adopted bridge has (before a plan), or needs since it has none (after it).
+    address of ours that an adopted bridge has (before a plan), or needs since it has none (after it); `leases`: those of
+    attachments whose address is leased, by id.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -73,6 +76,7 @@ class Facts(Value):
     resolver: str | None = ""
     nics: dict[str, NicFacts] = {}  # noqa: RUF012  never changed in place
     link_locals: dict[str, Address] = {}  # noqa: RUF012
+    leases: dict[str, Lease] = {}  # noqa: RUF012
 
 
 def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:

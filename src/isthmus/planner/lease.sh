@@ -8,6 +8,10 @@
 # it at once (RFC 2131, 4.4.5), and so does giving it back (deconfig). That the client begins with a deconfig too is no
 # matter inside a namespace, but the host, whose lease is never given back, keeps its address then.
 # Source: busybox, networking/udhcp/dhcpc.c, udhcp_run_script.
+#
+# For a member, ISTHMUS_CLIENT is the folder of its client: what the lease says of resolvers goes there, and when it has
+# changed ISTHMUS_FOLLOW is run, which brings the files of names in line; not while isthmus starts or ends the client
+# itself (no argv yet, or no more), and sees to it.
 set -e
 
 if [ $# -gt 1 ]; then
@@ -20,20 +24,41 @@ if [ $# -gt 1 ]; then
     exec "$@" -i "$interface" -s "$0" ${old:+-r "$old"}
 fi
 
+# Keeps the resolver's file, of which the first line names the address: another address is another text.
+keep() {
+    [ -n "$ISTHMUS_CLIENT" ] || return 0
+    file=$ISTHMUS_CLIENT/resolver
+    [ "$1" != "$(cat "$file" 2>/dev/null)" ] || return 0
+    printf '%s\n' "$1" >"$file.new" && mv "$file.new" "$file"
+    [ ! -e "$ISTHMUS_CLIENT/argv" ] || "$ISTHMUS_PYTHON" -I -S -c "$ISTHMUS_FOLLOW" </dev/null &
+}
+
+resolver() {
+    echo "# by DHCP, with $ip"
+    [ -z "${search:-$domain}" ] || echo "search" ${search:-$domain}
+    for one in $dns; do
+        echo "nameserver $one"
+    done
+}
+
 case $1 in
 deconfig)
     [ "$ISTHMUS_ROUTE" = dhcp ] || ip -4 address flush dev "$interface" dynamic
+    keep ""
     ;;
 nak)
     ip -4 address flush dev "$interface" dynamic
+    keep ""
     ;;
 bound | renew)
     ip -4 address replace "$ip/$mask" broadcast "${broadcast:-+}" dev "$interface" valid_lft "$lease" preferred_lft "$lease"
-    [ "$ISTHMUS_ROUTE" != none ] || exit 0
-    for one in $router; do # the first
-        ip -4 route show default dev "$interface" | grep -q "via $one " ||
-            ip -4 route replace default via "$one" dev "$interface" proto "$ISTHMUS_ROUTE"
-        break
-    done
+    if [ "$ISTHMUS_ROUTE" != none ]; then
+        for one in $router; do # the first
+            ip -4 route show default dev "$interface" | grep -q "via $one " ||
+                ip -4 route replace default via "$one" dev "$interface" proto "$ISTHMUS_ROUTE"
+            break
+        done
+    fi
+    keep "$(resolver)"
     ;;
 esac

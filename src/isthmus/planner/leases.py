@@ -19,7 +19,7 @@ __all__ = ["bridge_client", "bridge_name", "identifier_of", "member_clients", "m
 
 _OURS: Final = "105"  # the protocol number of our routes: the engine may take it over
 _SCRIPT: Final = f"{__file__.rpartition('/')[0]}/lease.sh"
-_CLIENT: Final = ("busybox", "udhcpc", "-t", "4", "-T", "2", "-A", "10", "-S")
+_CLIENT: Final = ("busybox", "udhcpc", "-t", "4", "-T", "2", "-A", "10", "-S", "-O", "search")
 
 
 def bridge_name(network: str) -> str:

@@ -10,24 +10,24 @@ from __future__ import annotations
 from isthmus.model.address import Address
 from isthmus.model.host import HOSTS_HEAD, Directory, File, HostObject, HostsLine, Symlink
 from isthmus.model.network import Namespace, Record
+from isthmus.planner.firewall import default_route_holder
+from isthmus.planner.forwarding import Facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
+    from isthmus.model.lease import Lease
+
 __all__ = ["ETC_NETNS", "name_objects", "resolver_text"]
 
 ETC_NETNS: Final = "/etc/netns"
 
 
-def name_objects(
-    record: Record, namespaces: frozenset[str] | None, run_directory: str, resolver: str | None
-) -> Iterator[HostObject]:
-    """Yield the files of the namespaces that we made, and the lines of all that have a name.
-
-    `resolver` is their resolv.conf; None: files of namespaces cannot be written on this host.
-    """
+def name_objects(record: Record, namespaces: frozenset[str] | None, facts: Facts) -> Iterator[HostObject]:
+    """Yield the files of the namespaces that we made, and the lines of all that have a name."""
+    run_directory, resolver, leases = facts.run_directory, facts.resolver, facts.leases
     made = [row for row in record.namespaces.values() if row.made]
     if resolver is not None and (made or record.made_elsewhere):
         yield Directory(path=ETC_NETNS)
@@ -37,20 +37,35 @@ def name_objects(
             continue
         if row.made and resolver is not None:
             yield Directory(path=f"{ETC_NETNS}/{row.id}")
-            yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=resolver)
-            yield _hosts(record, row, run_directory)
+            text = _leased_resolver(record, row.id, leases) if leases else ""
+            yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=text or resolver)
+            yield _hosts(record, row, run_directory, leases)
     for attachment in record.attachments.values():
         row = record.namespaces[attachment.namespace]
         if row.id in inside and _has_name(row):
             for address in attachment.addresses:
                 yield HostsLine(path=f"{run_directory}/hosts/{attachment.network}", address=address, name=row.id)
+    for identity, lease in leases.items():
+        one = record.attachments.get(identity)
+        if one is not None and one.namespace in inside and _has_name(record.namespaces[one.namespace]):
+            path = f"{run_directory}/hosts/{one.network}"
+            yield HostsLine(path=path, address=None, name=one.namespace)
+            for address in lease.addresses:
+                yield HostsLine(path=path, address=address, name=one.namespace)
+
+
+def _leased_resolver(record: Record, namespace: str, leases: dict[str, Lease]) -> str:
+    """Return the resolv.conf of the lease that has the default route."""
+    holder = default_route_holder(record, record.attachments_of(namespace), 4)
+    lease = leases.get(holder.id) if holder is not None else None
+    return lease.resolver if lease is not None else ""
 
 
 def _has_name(row: Namespace) -> bool:
     return not row.path.startswith("/proc/") and row.path.endswith(f"/{row.id}")
 
 
-def _hosts(record: Record, row: Namespace, run_directory: str) -> HostObject:
+def _hosts(record: Record, row: Namespace, run_directory: str, leases: dict[str, Lease]) -> HostObject:
     path = f"{ETC_NETNS}/{row.id}/hosts"
     networks = [one.network for one in record.attachments_of(row.id)]
     if len(networks) == 1:
@@ -59,7 +74,8 @@ def _hosts(record: Record, row: Namespace, run_directory: str) -> HostObject:
     for network in networks:
         for member in record.members(network):
             if _has_name(record.namespaces[member.namespace]):
-                lines |= {(address, member.namespace): None for address in member.addresses}
+                leased = leases[member.id].addresses if member.id in leases else ()
+                lines |= {(address, member.namespace): None for address in (*member.addresses, *leased)}
     text = "".join(f"{address} {name}\n" for address, name in sorted(lines, key=str))
     return File(path=path, text=HOSTS_HEAD + text)
 

@@ -264,7 +264,7 @@ def _file(item: File | Directory | Symlink | HostsLine) -> list[str]:
     return [
         _command("mkdir", "--parents", item.path.rpartition("/")[0]),
         f"test -s {path} || printf %s {_quoted(HOSTS_HEAD)} > {path}",
-        f"printf '%s\\n' {_quoted(f'{item.address} {item.name}')} >> {path}",
+        f"printf '%s\\n' {_quoted(item.text[:-1])} >> {path}",
     ]
 
 
@@ -275,7 +275,7 @@ def _remove_file(item: File | Directory | Symlink | HostsLine) -> list[str]:
         return [_command("rm", "--force", item.path)]
     path, directory = _quoted(item.path), item.path.rpartition("/")[0]
     empty = f'test "$(wc --lines < {path})" -gt {HOSTS_HEAD.count(chr(10))}'
-    drop = _command("sed", "--in-place", f"/^{str(item.address).replace('.', chr(92) + '.')} {item.name}$/d", item.path)
+    drop = _command("sed", "--in-place", f"/^{item.text[:-1].replace('.', chr(92) + '.')}$/d", item.path)
     rmdir = _command("rmdir", "--ignore-fail-on-non-empty", directory, directory.rpartition("/")[0])
     return [drop, f"{empty} || {{ rm --force {path}; {rmdir}; }}"]
 

@@ -203,7 +203,7 @@ def _noun(item: HostObject) -> str:
         case Symlink():
             return f"link {item.path} -> {item.target}"
         case HostsLine():
-            return f"line {item.address} {item.name} of {item.path}"
+            return f"line {item.text[:-1]} of {item.path}"
         case Ruleset():
             return f"firewall table {item.family} isthmus"
         case Sysctl():
