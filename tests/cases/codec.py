@@ -24,6 +24,7 @@ _KINDS: Final[dict[str, Any]] = {
         host.Bridge,
         host.Veth,
         host.LinkAddress,
+        host.Autoconf,
         host.Route,
         host.Element,
         host.Process,

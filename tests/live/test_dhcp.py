@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 from tests.live.driving import end, up, wait_for
 
-from isthmus.testing import HOST4, HOST4_SECOND, LAN4, Host, Lab, Place, snapshot
+from isthmus.testing import HOST4, HOST4_SECOND, LAN4, LAN6, Host, Lab, Place, snapshot
 
 CREATE: Final = ("network", "create", "lan0", "--uplink", "nic:eth0", "--confirm-within", "none")
 SERVER: Final = (
@@ -248,9 +248,10 @@ def test_a_client_that_died_without_a_server_stands_in_nobodys_way(lab: Lab, ser
     (leased,) = set(addresses(host, "lan0")) - {HOST4, HOST4_SECOND}
     server.stop()
     host.run("kill", "-KILL", *map(str, clients(host)))
-    wait_for(lambda: not clients(host), "the client's end")
+    # The supervisor hears of it a moment later; and the new one is a shell first.
+    wait_for(lambda: not (host.path / "run/commands/dhcp lan0/pid").exists(), "the client's end")
     host.isthmus("network", "create", "br0")
-    assert len(clients(host)) == 1
+    wait_for(lambda: len(clients(host)) == 1, "the client")
     assert leased in addresses(host, "lan0")
     Server(lab)
     host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
@@ -297,7 +298,7 @@ def test_a_member_has_its_address_from_the_server_of_its_lan(lab: Lab, server: S
     (pid,) = (int(one) for one in host.run("ip", "netns", "pids", "a").stdout.split())
     assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
     host.run("kill", "-KILL", str(pid))
-    wait_for(lambda: not host.run("ip", "netns", "pids", "a").stdout, "the client's end")
+    wait_for(lambda: not list((host.path / "run/commands").glob("dhcp */pid")), "the client's end")
     assert "DHCP client on eth0 in a" in host.isthmus("repair").stdout
     wait_for(
         lambda: server.count(f"DHCPACK(eth0) {leased}") == 2 and addresses(a, "eth0") == [leased], "the same lease"
@@ -536,6 +537,68 @@ def test_an_address_whose_time_is_over_is_not_kept(lab: Lab) -> None:
     assert "a" in hosts(host.netns("b"))
     end(server)
     host.run("kill", "-KILL", client_of_link(host, "a"))
+    wait_for(lambda: not list((host.path / "run/commands").glob("dhcp */pid")), "the client's end")
     wait_for(lambda: addresses(host.netns("a"), "eth0") == [], "the end of the lease")
     host.isthmus("repair")
     assert "a" not in hosts(host.netns("b"))
+
+
+# IPv6 of the LAN's router
+
+
+def announce6(lab: Lab) -> None:
+    """Have the LAN's router say who is on the LAN."""
+    pid = ("--pid-file=/run/ra.pid", "--log-facility=/run/ra.log", "--port=0", "--user=root")
+    argv = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--interface=eth0", "--bind-interfaces", *pid)
+    lab.lan.spawn(*argv, "--enable-ra", "--dhcp-range=2001:db8::,ra-only")
+    log = lab.lan.run
+    wait_for(lambda: "router advertisement" in log("cat", "/run/ra.log", check=False).stdout, "the router")
+
+
+def learned(place: Place, link: str) -> list[str]:
+    (found,) = place.ip_json("-6", "address", "show", "dev", link)
+    ready = [one for one in found["addr_info"] if one["scope"] == "global" and not one.get("tentative")]
+    return [one["local"] for one in ready if one.get("dynamic")]
+
+
+def ways_out(place: Place) -> list[tuple[str, str]]:
+    return [(one["dev"], one["protocol"]) for one in place.ip_json("-6", "route", "show", "default")]
+
+
+def test_a_member_without_an_ipv6_address_has_that_of_the_lans_router(lab: Lab) -> None:
+    host = lab.host
+    announce6(lab)
+    host.isthmus(*CREATE)
+    host.isthmus("network", "create", "br0", "--subnet", "fd00:7::/64")
+    for name in ("a", "b"):
+        host.isthmus("ns", "create", name)
+    host.isthmus("attach", "lan0", "a", "--ip", "203.0.113.50")
+    host.isthmus("attach", "lan0", "b", "--ip", "2001:db8::60")
+    a, b = host.netns("a"), host.netns("b")
+    wait_for(lambda: learned(a, "eth0") != [], "an address")
+    (mine,) = learned(a, "eth0")
+    assert a.pings(LAN6)
+    assert a.pings("2001:db8::60")
+    assert ways_out(a) == [("eth0", "ra")]
+    # One that was given one asks nobody; what it hears is the kernel's affair.
+    assert "link" not in [one["scope"] for one in b.ip_json("-6", "address", "show", "dev", "eth0")[0]["addr_info"]]
+    (shown,) = (
+        one for one in json.loads(host.isthmus("ls", "--format", "json").stdout)["namespaces"] if one["name"] == "a"
+    )
+    assert shown["addresses"] == [f"{mine}/64", "203.0.113.50/24"]
+    assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
+    # Where another network has the way out it is not the router's.
+    host.isthmus("attach", "br0", "a")
+    assert ways_out(a) == [("eth1", "105")]
+    assert learned(a, "eth0") == [mine]
+    # What was set otherwise is drift; what goes leaves nothing.
+    a.run("sysctl", "-qw", "net/ipv6/conf/eth0/accept_ra_defrtr=1")
+    assert "router advertisements on eth0 in a" in host.isthmus("repair").stdout
+    before = host.isthmus("network", "inspect", "lan0").stdout
+    host.run("sh", "-c", "rm -r $ISTHMUS_STATE_DIR")
+    host.isthmus("repair", "--rebuild")
+    assert host.isthmus("network", "inspect", "lan0").stdout == before
+    host.isthmus("detach", "lan0", "a")
+    host.isthmus("attach", "lan0", "a", "--ip", "203.0.113.51", "--no-default-route")
+    wait_for(lambda: learned(a, "eth0") != [], "an address")
+    assert ways_out(a) == [("eth1", "105")]

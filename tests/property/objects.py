@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.host import (
     HOST,
+    Autoconf,
     Bridge,
     Directory,
     Element,
@@ -121,6 +122,7 @@ _OBJECTS: Final = (
         address=st.builds(Address.parse, st.just("10.0.0.1")),
         length=st.integers(8, 9),
     )
+    | _make(Autoconf, netns=_SPACE, ifname=_LINK, default_route=st.booleans())
     | _make(Route, netns=_SPACE, prefix=st.just(Prefix(family=4, number=0, length=0)), via=address(4), ifname=_LINK)
     | _make(Process, netns=_SPACE, argv=st.tuples(_SPACE))
     | ELEMENTS

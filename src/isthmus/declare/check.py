@@ -10,10 +10,10 @@ Source: RFC 6890 for the prefixes with a meaning of their own; RFC 8200 section 
 from __future__ import annotations
 
 from isthmus.declare.clashes import claimed_twice
-from isthmus.declare.words import MTU_MIN_IPV6, is_multicast
+from isthmus.declare.words import is_multicast
 from isthmus.errors import InvalidInput
 from isthmus.model.address import IPV6, Prefix
-from isthmus.model.network import NAT, NIC, NONE, ROUTED
+from isthmus.model.network import MTU_MIN_IPV6, NAT, NIC, NONE, ROUTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ __all__ = [
     "DHCP",
     "MTU_MAX",
     "MTU_MIN",
-    "MTU_MIN_IPV6",
     "PUBLISH_MAX",
     "address_range",
     "addresses",
@@ -49,7 +48,6 @@ __all__ = [
 ]
 
 MTU_MIN: Final = 68
-MTU_MIN_IPV6: Final = 1280
 MTU_MAX: Final = 65535
 PUBLISH_MAX: Final = 4096
 _NAME_BYTES: Final = 63

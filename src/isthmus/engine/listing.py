@@ -140,8 +140,8 @@ def inspect_network(host: Host, name: str) -> Json:
 
 
 def member_addresses(host: Host, network: Network | None, attachment: Attachment) -> list[str]:
-    """Return an attachment's addresses with the prefix lengths of its network; leased ones as they are now."""
-    found = [f"{address}/{length}" for address, length in leased_addresses(host.access, attachment)]
+    """Return an attachment's addresses with their prefix lengths; leased and learned ones as they are now."""
+    found = [f"{address}/{length}" for address, length in leased_addresses(host.access, attachment, network)]
     for address in attachment.addresses:
         subnet = network.subnet(address.family) if network is not None else None
         found.append(f"{address}/{subnet.prefix.length if subnet is not None else address.bits}")

@@ -78,8 +78,8 @@ class _Inner:
         self.addresses = addresses
 
     def of_link(self, index: int) -> tuple[tuple[Address, int], ...]:
-        """Return the addresses on a link that are not link-local."""
-        found = [one for one in self.addresses if one.index == index and not one.is_link_local]
+        """Return the addresses on a link that are neither link-local nor have a lifetime."""
+        found = [one for one in self.addresses if one.index == index and not one.is_link_local and not one.is_leased]
         return tuple((one.address, one.length) for one in found)
 
 
@@ -186,7 +186,7 @@ class _Finder:
                 ifname=far.name,
                 host_ifname=link.name,
                 mac=far.mac or Mac(packed=bytes(6)),
-                addresses=tuple(one for one, _ in inner.of_link(far.index) if not leased or one.family != 4),
+                addresses=tuple(one for one, _ in inner.of_link(far.index)),
                 leased=leased,
                 priority=link.index,
                 sequence=link.index,

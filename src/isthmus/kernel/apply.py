@@ -17,6 +17,7 @@ from isthmus.kernel.links import LinkHands
 from isthmus.kernel.ruleset import fingerprint, generation, load_ruleset, set_elements, unload_ruleset
 from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import (
+    Autoconf,
     Bridge,
     BridgedNic,
     Directory,
@@ -136,6 +137,10 @@ class Applier:
                 self._netns(step, item)
             case BridgedNic():
                 self._nic(step, item)
+            case Autoconf():
+                from isthmus.kernel.autoconf import write_autoconf
+
+                write_autoconf(self._access, item, on=not isinstance(step, Remove))
             case HostsLine() if isinstance(step, Remove):
                 self._lines.append(item)
             case File() | Directory() | Symlink() | HostsLine():

@@ -19,6 +19,7 @@ from isthmus.model.host import (
     HOST,
     LIVE_GROUP,
     TRASH_GROUP,
+    Autoconf,
     Bridge,
     BridgedNic,
     Directory,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dumper"]
 
-_ASSUMED: Final = frozenset({Veth, LinkAddress, Route, HostsLine, Element})
+_ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Route, HostsLine, Element})
 # Whose removal is content when they are gone already, at no cost.
 _TOLERANT: Final = frozenset({HostsLine, Element})
 
@@ -111,7 +112,7 @@ class Dumper:
 
     def _linked(self, item: HostObject, *, is_doomed: bool) -> HostObject | None:
         """Read an object, unless the link that it hangs on is not there, or about to go."""
-        if isinstance(item, LinkAddress | Route):
+        if isinstance(item, LinkAddress | Autoconf | Route):
             link = (item.netns, item.ifname)
             if link in self._bare:
                 return item if is_doomed and link in self._falling else None
@@ -142,6 +143,10 @@ class Dumper:
                 return self._veth(item)
             case LinkAddress():
                 return self._address(item)
+            case Autoconf():
+                from isthmus.kernel.autoconf import read_autoconf
+
+                return read_autoconf(self._access, item)
             case Route():
                 return self._route(item)
             case Sysctl():

@@ -7,15 +7,27 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_text
 from isthmus.model.address import Address
 from isthmus.model.lease import Lease
-from isthmus.model.network import Attachment
+from isthmus.model.network import Attachment, Network
 from isthmus.netlink.rtnl import address as rtnl_address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    Leased = tuple[Address, int]
 
 __all__ = ["leased_addresses", "named_lease", "present_lease"]
 
+_GLOBAL: Final = 0  # RT_SCOPE_UNIVERSE
 
-def leased_addresses(access: Access, attachment: Attachment) -> list[tuple[Address, int]]:
-    """Return the IPv4 addresses with a lifetime that an attachment has now, with their prefix lengths."""
-    if not attachment.leased:
+
+def leased_addresses(access: Access, attachment: Attachment, network: Network | None = None) -> list[Leased]:
+    """Return the addresses with a lifetime that an attachment has now, with their prefix lengths.
+
+    Those of IPv4 where it is leased; with its network those of IPv6 that it learns, too.
+    """
+    families = (*((4,) if attachment.leased else ()), *((6,) if network and attachment.learns(network) else ()))
+    if not families:
         return []
     try:
         link = access.link(attachment.namespace, attachment.ifname)
@@ -25,7 +37,8 @@ def leased_addresses(access: Access, attachment: Attachment) -> list[tuple[Addre
     except (NotFound, InvalidInput):
         return []  # the namespace is gone, or not made yet
     found = [rtnl_address.decode(one) for one in payloads]
-    return [(one.address, one.length) for one in found if one.address.family == 4 and one.is_leased]
+    fitting = [one for one in found if one.address.family in families and one.is_leased and one.scope == _GLOBAL]
+    return [(one.address, one.length) for one in fitting]
 
 
 def present_lease(access: Access, attachment: Attachment, client: str) -> Lease:

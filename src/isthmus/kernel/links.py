@@ -15,6 +15,7 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.announce import announce
 from isthmus.model.address import Mac
 from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP, Bridge, LinkAddress, Route, Veth
+from isthmus.model.network import MTU_MIN_IPV6
 from isthmus.model.plan import Add, Change, Remove, Step
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -31,7 +32,6 @@ __all__ = ["LinkHands"]
 
 _MISSING: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
 _DOOM_GROUPS: Final = 0x6A000000
-_IPV6_MIN_MTU: Final = 1280  # RFC 8200 section 5; net/ipv6/addrconf.c, addrconf_notify
 
 
 class LinkHands:
@@ -307,12 +307,12 @@ def _is_dead(link: Link) -> bool:
 
 def _has_ipv6(mtu: int) -> bool | None:
     """Whether the kernel has IPv6 on a link of that MTU; None: no, and a message about it gets EAFNOSUPPORT."""
-    return True if mtu >= _IPV6_MIN_MTU else None
+    return True if mtu >= MTU_MIN_IPV6 else None
 
 
 def _other_mtu(mtu: int) -> int:
     """Return an MTU beside this one that leaves IPv6 on the link if this one does."""
-    return mtu + 1 if mtu == _IPV6_MIN_MTU else mtu - 1
+    return mtu + 1 if mtu == MTU_MIN_IPV6 else mtu - 1
 
 
 def _near_end(item: Veth) -> list[Request]:

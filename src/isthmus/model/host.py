@@ -23,6 +23,7 @@ __all__ = [
     "HOSTS_HEAD",
     "LIVE_GROUP",
     "TRASH_GROUP",
+    "Autoconf",
     "Bridge",
     "BridgedNic",
     "Carried",
@@ -218,6 +219,26 @@ class LinkAddress(Value):
         return ("address", self.netns, self.ifname, self.address)
 
 
+class Autoconf(Value):
+    """That a link makes itself IPv6 addresses by router advertisements (SLAAC), and asks for these.
+
+    `default_route`: it takes its default route of them, too.
+    """
+
+    netns: str
+    ifname: str
+    default_route: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("autoconf", self.netns, self.ifname)
+
+    def sysctls(self, *, on: bool = True) -> tuple[tuple[str, str], ...]:
+        """Return what is set for it, in order, inside; without `on` what ends it."""
+        values = {"accept_ra_defrtr": on and self.default_route, "autoconf": on, "addr_gen_mode": not on}
+        return tuple((f"net/ipv6/conf/{self.ifname}/{name}", str(int(value))) for name, value in values.items())
+
+
 class Route(Value):
     """A unicast route of table main; `prefix` of length 0 is the default route."""
 
@@ -282,6 +303,7 @@ HostObject = (
     | BridgedNic
     | Veth
     | LinkAddress
+    | Autoconf
     | Route
     | Element
     | Process

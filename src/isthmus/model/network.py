@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_RECORDS",
+    "MTU_MIN_IPV6",
     "NAT",
     "NIC",
     "NONE",
@@ -42,6 +43,7 @@ NAT: Final = "nat"
 ROUTED: Final = "routed"
 NONE: Final = "none"
 NIC: Final = "nic"
+MTU_MIN_IPV6: Final = 1280  # RFC 8200 section 5; below it a link has no IPv6 (net/ipv6/addrconf.c, addrconf_notify)
 _HOST_END: Final = "isv"
 
 
@@ -137,6 +139,10 @@ class Attachment(Value):
     sequence: int
     leased: bool = False
     owner: str = ""
+
+    def learns(self, network: Network) -> bool:
+        """Whether its IPv6 addresses come by router advertisements: on a LAN, while it was given none."""
+        return network.is_lan and self.address(6) is None and network.mtu >= MTU_MIN_IPV6
 
     def address(self, family: int) -> Address | None:
         """Return its address of that family, if it has one."""

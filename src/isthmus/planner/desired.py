@@ -8,7 +8,7 @@ from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
 from isthmus.planner.firewall import attachment_elements, network_elements, publish_elements
 from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls, wished_sysctls
-from isthmus.planner.links import attachment_links, direct_link, namespace_routes, network_links
+from isthmus.planner.links import attachment_links, autoconf, direct_link, namespace_routes, network_links
 from isthmus.planner.names import name_objects
 
 TYPE_CHECKING = False
@@ -70,6 +70,8 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
             yield from attachment_links(network, attachment, facts)
             if network.isolate_ports and facts.bridge_table:
                 yield from attachment_elements(attachment)
+            if network.is_lan:
+                yield from autoconf(record, network, attachment)
     for link in record.links.values():
         if scope.has(link.a.namespace) or scope.has(link.b.namespace):
             yield from direct_link(link)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from isthmus.model.host import (
     HOST,
+    Autoconf,
     Bridge,
     BridgedNic,
     Directory,
@@ -51,6 +52,7 @@ _RANKS: Final[dict[type, int]] = {
     Sysctl: 6,
     BridgedNic: 7,
     Veth: 7,
+    Autoconf: 8,
     Route: 9,
     Process: 11,
 }
@@ -58,7 +60,7 @@ _RANKS: Final[dict[type, int]] = {
 _PLACE: Final[dict[type, str]] = {
     **dict.fromkeys((Directory, File, Symlink, HostsLine), "path"),
     **dict.fromkeys((NamedNetns, Bridge), "name"),
-    Route: "netns",
+    **dict.fromkeys((Route, Autoconf), "netns"),
 }
 _RANK_INNER_ADDRESS: Final = 8
 _RANK_PORT_ELEMENT: Final = 10
@@ -206,6 +208,6 @@ def _falls_with(
         cause = ("bridge", item.ifname)
     elif type(item) is Sysctl:
         cause = ("bridge", _bridge_of(item))
-    elif (type(item) is LinkAddress or type(item) is Route) and item.key not in wanted:
+    elif isinstance(item, LinkAddress | Autoconf | Route) and item.key not in wanted:
         return links.get((item.netns, item.ifname))
     return cause if cause in current and cause not in wanted else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isthmus.model.address import Mac, Prefix, link_local
-from isthmus.model.host import HOST, Bridge, BridgedNic, HostObject, LinkAddress, Route, Sysctl, Veth
+from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, HostObject, LinkAddress, Route, Sysctl, Veth
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.firewall import default_route_holder
 from isthmus.planner.forwarding import Facts, NicFacts
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["attachment_links", "direct_link", "namespace_routes", "network_links"]
+__all__ = ["attachment_links", "autoconf", "direct_link", "namespace_routes", "network_links"]
 
 _DEFAULT: Final = {4: Prefix(family=4, number=0, length=0), 6: Prefix(family=6, number=0, length=0)}
 
@@ -72,6 +72,14 @@ def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> 
         subnet = network.subnet(address.family)
         length = subnet.prefix.length if subnet is not None else address.bits
         yield LinkAddress(netns=attachment.namespace, ifname=attachment.ifname, address=address, length=length)
+
+
+def autoconf(record: Record, network: Network, attachment: Attachment) -> Iterator[Autoconf]:
+    """Yield that a LAN's router tells an attachment its IPv6 addresses; not a way out where another network has it."""
+    if attachment.learns(network):
+        held = default_route_holder(record, record.attachments_of(attachment.namespace), 6) is not None
+        default_route = attachment.priority is not None and not held
+        yield Autoconf(netns=attachment.namespace, ifname=attachment.ifname, default_route=default_route)
 
 
 def _host_mac(attachment: Attachment) -> Mac:

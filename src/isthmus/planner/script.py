@@ -12,6 +12,7 @@ from isthmus.model.host import (
     HOST,
     HOSTS_HEAD,
     LIVE_GROUP,
+    Autoconf,
     Bridge,
     BridgedNic,
     Carried,
@@ -28,6 +29,7 @@ from isthmus.model.host import (
     Sysctl,
     Veth,
 )
+from isthmus.model.network import MTU_MIN_IPV6
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.ruleset import TABLE, element_command
 from isthmus.model.switches import SWITCHES, overwritten, put_back, switched
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["script"]
 
 _SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
-_IPV6_MIN_MTU: Final = 1280  # RFC 8200 section 5
 _MARK: Final = 0x69  # rtm_protocol of what is ours
 
 
@@ -118,6 +119,8 @@ class _Writer:
                 return list(self._veth(step, item))
             case LinkAddress() as item:
                 return list(self._address(step, item))
+            case Autoconf() as item:
+                return self._autoconf(step, item)
             case Route() as item:
                 return list(self._route(step, item))
             case Process() as item:
@@ -131,6 +134,12 @@ class _Writer:
         if netns in self._paths:
             return _command("nsenter", f"--net={self._paths[netns]}", tool, *words)
         return _command(tool, "-netns", netns, *words)
+
+    def _autoconf(self, step: Step, item: Autoconf) -> list[str]:
+        values = item.sysctls(on=not isinstance(step, Remove))
+        path = self._paths.get(item.netns, f"/run/netns/{item.netns}")
+        words = (f"{name}={value}" for name, value in values)
+        return [_command("nsenter", f"--net={path}", "sysctl", "--quiet", "--write", *words)]
 
     def _sysctl(self, step: Step, item: Sysctl) -> Iterator[str]:
         """Write a value; what a global switch is copied to is written with it, where it is to be another."""
@@ -225,7 +234,7 @@ class _Writer:
 
 def _no_link_local(mtu: int) -> tuple[str, ...]:
     """Return the words against a link-local address; a link of a smaller MTU has no IPv6 to speak of."""
-    return ("addrgenmode", "none") if mtu >= _IPV6_MIN_MTU else ()
+    return ("addrgenmode", "none") if mtu >= MTU_MIN_IPV6 else ()
 
 
 def _up(flag: bool) -> str:
@@ -295,7 +304,7 @@ def _bridge(step: Step, item: Bridge) -> list[str]:
             "address",
             item.mac,
             "mtu",
-            item.mtu + 1 if item.mtu == _IPV6_MIN_MTU else item.mtu - 1,
+            item.mtu + 1 if item.mtu == MTU_MIN_IPV6 else item.mtu - 1,
         )
         lines.append(_command(*head, "group", LIVE_GROUP, "type", "bridge", "stp_state", 0))
     else:

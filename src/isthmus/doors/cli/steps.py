@@ -10,6 +10,7 @@ from isthmus.doors.cli.ports import port_lines
 from isthmus.model.address import IPV6, Address, Mac, Prefix
 from isthmus.model.host import (
     HOST,
+    Autoconf,
     Bridge,
     BridgedNic,
     Directory,
@@ -49,6 +50,7 @@ _KINDS: Final = {
     Bridge: "bridge",
     Veth: "veth",
     LinkAddress: "address",
+    Autoconf: "autoconf",
     Route: "route",
     Element: "element",
     Process: "command",
@@ -129,7 +131,7 @@ def _heads(plan: Plan) -> dict[object, object]:
 def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object | None:
     """Return the key of the object that says this one in its line, if the same plan has it."""
     match item:
-        case LinkAddress() | Route():
+        case LinkAddress() | Autoconf() | Route():
             return heads.get((sign, item.netns, item.ifname))
         case File() | Directory() | Symlink() | HostsLine():
             if item.path.startswith("/etc/sysctl.d"):
@@ -165,6 +167,8 @@ def _detail(item: HostObject) -> str:
             return f"{item.address}/{item.length}"
         case Sysctl(borrowed=True) if copied_family(item.name):
             return item.name.split("/")[3]
+        case Autoconf():
+            return "IPv6 by router advertisements"
         case Route(prefix=Prefix(length=0)):
             return f"default via {item.via}"
         case Route():
@@ -216,6 +220,8 @@ def _noun(item: HostObject) -> str:
             return _veth(item)
         case LinkAddress():
             return f"address {item.address}/{item.length} on {item.ifname}{_inside(item.netns)}"
+        case Autoconf():
+            return f"router advertisements on {item.ifname}{_inside(item.netns)}"
         case Route():
             prefix = "default" if item.prefix.length == 0 else str(item.prefix)
             return f"route {prefix} via {item.via}{_inside(item.netns)}"

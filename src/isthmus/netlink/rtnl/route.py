@@ -88,13 +88,13 @@ def add(prefix: Prefix, via: Address, index: int, subject: str) -> Request:
     return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, payload, "add route of", subject)
 
 
-def delete(prefix: Prefix, via: Address, index: int, subject: str) -> Request:
+def delete(prefix: Prefix, via: Address, index: int, subject: str, *, protocol: int = RTPROT_ISTHMUS) -> Request:
     """Delete such a route."""
-    return Request(_RTM_DELROUTE, 0, _payload(prefix, via, index), "delete route of", subject)
+    return Request(_RTM_DELROUTE, 0, _payload(prefix, via, index, protocol), "delete route of", subject)
 
 
-def _payload(prefix: Prefix, via: Address, index: int) -> bytes:
-    head = _MSG.pack(via.af, prefix.length, 0, 0, _RT_TABLE_MAIN, RTPROT_ISTHMUS, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
+def _payload(prefix: Prefix, via: Address, index: int, protocol: int = RTPROT_ISTHMUS) -> bytes:
+    head = _MSG.pack(via.af, prefix.length, 0, 0, _RT_TABLE_MAIN, protocol, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
     destination = attr(_RTA_DST, prefix.first.packed) if prefix.length else b""
     return head + destination + attr(_RTA_GATEWAY, via.packed) + attr_u32(_RTA_OIF, index)
 
