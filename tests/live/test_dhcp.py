@@ -233,6 +233,31 @@ def test_a_lease_is_gone_on_with_by_the_same_identifier(lab: Lab, server: Server
     assert server.count("DHCPRELEASE") == 0
 
 
+CLIENTS6: Final = {
+    "dhclient": "dhclient -6 -pf /run/c.pid eth0",
+    "dhcpcd": "dhcpcd -6 --waitip=6 --noipv6rs --ia_na eth0",
+}
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("name", CLIENTS6)
+def test_an_ipv6_lease_is_refused_while_its_client_runs(lab: Lab, name: str) -> None:
+    host = lab.host
+    announce6(lab, "2001:db8::1000,2001:db8::1fff,64,2m")
+    host.run("sh", "-c", f"{CLIENTS6[name]} </dev/null >/dev/null 2>&1")
+    wait_for(lambda: leased6(host, "eth0") != [], "a lease")
+    (mine,) = leased6(host, "eth0")
+    done = host.isthmus(*CREATE, check=False)
+    assert (done.returncode, f"address {mine} from {name} (pid " in done.stderr) == (3, True), done.stderr
+    told = re.search(r"hint: (.*); then say it again; nobody renews the address then", done.stderr)
+    assert told is not None, done.stderr
+    host.run("sh", "-c", told[1])
+    wait_for(lambda: not host.run("pgrep", "--ns", str(host.pid), "--nslist", "net", "dhc", check=False).stdout, name)
+    note = f"address {mine} of eth0 is leased, and nobody renews it"
+    assert note in host.isthmus(*CREATE).stderr
+    assert leased6(host, "lan0") == [mine]
+
+
 @pytest.mark.usefixtures("server")
 def test_an_interface_whose_lease_went_with_its_client_gets_one(lab: Lab) -> None:
     host = lab.host
@@ -546,11 +571,11 @@ def test_an_address_whose_time_is_over_is_not_kept(lab: Lab) -> None:
 # IPv6 of the LAN's router
 
 
-def announce6(lab: Lab) -> None:
-    """Have the LAN's router say who is on the LAN."""
+def announce6(lab: Lab, kind: str = "2001:db8::,ra-only") -> None:
+    """Have the LAN's router say who is on the LAN, or give addresses of a range by DHCP."""
     pid = ("--pid-file=/run/ra.pid", "--log-facility=/run/ra.log", "--port=0", "--user=root")
     argv = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--interface=eth0", "--bind-interfaces", *pid)
-    lab.lan.spawn(*argv, "--enable-ra", "--dhcp-range=2001:db8::,ra-only")
+    lab.lan.spawn(*argv, "--enable-ra", f"--dhcp-range={kind}", "--dhcp-leasefile=/run/leases6")
     log = lab.lan.run
     wait_for(lambda: "router advertisement" in log("cat", "/run/ra.log", check=False).stdout, "the router")
 
@@ -559,6 +584,12 @@ def learned(place: Place, link: str) -> list[str]:
     (found,) = place.ip_json("-6", "address", "show", "dev", link)
     ready = [one for one in found["addr_info"] if one["scope"] == "global" and not one.get("tentative")]
     return [one["local"] for one in ready if one.get("dynamic")]
+
+
+def leased6(place: Place, link: str) -> list[str]:
+    """Return the addresses of a DHCP server, which have no prefix."""
+    found = place.ip_json("-6", "address", "show", "dev", link)[0]["addr_info"]
+    return [one["local"] for one in found if one.get("dynamic") and one["prefixlen"] == 128]
 
 
 def ways_out(place: Place) -> list[tuple[str, str]]:

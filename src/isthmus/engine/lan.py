@@ -136,21 +136,25 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish) -> None:
 
     addresses = [rtnl_address.decode(one) for one in host.access.route(HOST).dump(rtnl_address.of_link(link.index))]
     leased = [one for one in addresses if one.address.family == 4 and one.is_leased]
+    leased6 = [one for one in addresses if one.address.family == 6 and one.is_leased and not one.is_learned]
     managers = managers_of(link)
     for one in managers:
         if one.leases:
-            known = _shown(one.identifier)
+            again = "; nobody renews the address then" if one.only6 else f" with --dhcp {_shown(one.identifier)}"
             back = next((f"; at a reboot {other.returns}" for other in managers if other.returns), "")
+            told = _told(leased6 if one.only6 else leased)
             raise Refused(
-                f"link {link.name} has {_told(leased)} from {one.name}, which would not leave it on the bridge",
+                f"link {link.name} has {told} from {one.name}, which would not leave it on the bridge",
                 users=(one.name,),
-                hint=f"{one.remedy}; then say it again with --dhcp {known}{back}",
+                hint=f"{one.remedy}; then say it again{again}{back}",
             )
     for one in managers:
         if one.returns:
             host.notes.append(f"{one.name} manages {link.name}: at a reboot {one.returns}, unless you {one.remedy}")
     if leased and wish.dhcp is None:
         host.notes.append(f"{_told(leased)} of {link.name} is leased, and nobody renews it: --dhcp auto would")
+    if leased6:
+        host.notes.append(f"{_told(leased6)} of {link.name} is leased, and nobody renews it: a fixed one would stay")
 
 
 def _identifier(link: Link, wish: NetworkWish, before: Network | None) -> str:

@@ -80,7 +80,9 @@ def _dhclient(pid: int, argv: list[str], link: Link) -> Manager | None:
     bare = [one for at, one in enumerate(argv) if at and not one.startswith("-") and argv[at - 1] not in with_value]
     if bare and link.name not in bare:
         return None  # without any it is on all links
-    files = [_after(argv, "-lf")] if "-lf" in argv else [f"{folder}/dhclient.leases" for folder in _DHCLIENT_FOLDERS]
+    only6 = "-6" in argv
+    file = f"dhclient{'6' * only6}.leases"
+    files = [_after(argv, "-lf")] if "-lf" in argv else [f"{folder}/{file}" for folder in _DHCLIENT_FOLDERS]
     lines = [line for file in files for line in read_lines(file)]
     if f'  interface "{link.name}";' not in lines and not bare:
         return None
@@ -89,6 +91,7 @@ def _dhclient(pid: int, argv: list[str], link: Link) -> Manager | None:
         leases=True,
         remedy=f"kill {pid}",  # `dhclient -x` would take the address away
         identifier=_dhclient_identifier(lines, _dhclient_conf(argv), link, by_duid="-i" in argv),
+        only6=only6,
     )
 
 
@@ -133,21 +136,24 @@ def _octets(text: str) -> bytes:
 
 
 def _dhcpcd(pid: int, argv: list[str], link: Link) -> Manager | None:
-    """Its processes call themselves `dhcpcd: LINK [ip4]`, or `dhcpcd: [manager] [ip4]` for all links."""
+    """Its processes call themselves `dhcpcd: LINK [ip4]` or `[ip6]`, or `dhcpcd: [manager] [ip4]` for all links."""
     _, _, title = argv[0].partition("dhcpcd: ")
     word = title.partition(" ")[0]
     if word not in (link.name, "[manager]", "[master]"):
         return None  # the helpers of one, which end with it
-    if word != link.name and not os.path.exists(f"{_DHCPCD}/{link.name}.lease"):
+    only6 = title.endswith("[ip6]")
+    if word != link.name and not os.path.exists(f"{_DHCPCD}/{link.name}.lease{'6' * only6}"):
         return None
-    family = "-4 " if title.endswith("[ip4]") and word == link.name else ""
+    family = f"-{title[-2]} " if title.endswith(("[ip4]", "[ip6]")) and word == link.name else ""
     unit = "dhcpcd.service"
     return Manager(
         name=f"dhcpcd (pid {pid})",
         leases=True,
+        # It keeps the addresses where it was started so, as Debian's configuration has it.
         remedy=f"dhcpcd {family}--persistent --exit {link.name}",
         returns=f"{unit} is started, and asks for an address" if os.path.lexists(f"{_BOOT_UNITS}/{unit}") else "",
         identifier=_dhcpcd_identifier(link),
+        only6=only6,
     )
 
 

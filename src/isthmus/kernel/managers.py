@@ -44,7 +44,8 @@ class Manager(Value):
 
     `leases`: it gives the link an address by DHCP. `remedy` makes it let go, the address left on the link where that
     can be had; `returns` says what of it comes back at the next reboot (empty: nothing that is known).
-    `identifier` is the DHCP client identifier that it sends, in hex digits (empty: none; None: unknown).
+    `identifier` is the DHCP client identifier that it sends, in hex digits (empty: none; None: unknown). `only6`: it
+    does so for IPv6 alone.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Manager(Value):
     remedy: str = ""
     returns: str = ""
     identifier: str | None = None
+    only6: bool = False
 
 
 def managers_of(link: Link) -> list[Manager]:

@@ -60,8 +60,8 @@ class Facts(Value):
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
     the interfaces of networks with uplink `nic`, those of them that are there; `link_locals`: the link-local
-    address of ours that an adopted bridge has (before a plan), or needs since it has none (after it); `leases`: those of
-    attachments whose address is leased, by id.
+    address of ours that an adopted bridge has (before a plan), or needs since it has none (after it); `leases`:
+    those of attachments whose address is leased, by id.
     """
 
     uplinks4: tuple[str, ...] = ()

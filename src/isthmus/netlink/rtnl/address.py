@@ -32,6 +32,7 @@ _IFA_LOCAL: Final = 2
 _IFA_BROADCAST: Final = 4
 _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
+_IFAPROT_KERNEL_RA: Final = 2
 _IFA_F_NODAD: Final = 0x02
 _IFA_F_PERMANENT: Final = 0x80
 _RT_SCOPE_LINK: Final = 253
@@ -60,6 +61,11 @@ class IpAddress(Value):
     def is_link_local(self) -> bool:
         """Whether it counts on its link alone."""
         return self.scope == _RT_SCOPE_LINK
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the kernel made it of a router advertisement (Linux 5.18 says so)."""
+        return self.proto == _IFAPROT_KERNEL_RA
 
 
 def add(index: int, address: Address, length: int, subject: str) -> Request:
