@@ -283,6 +283,29 @@ def test_a_client_that_died_without_a_server_stands_in_nobodys_way(lab: Lab, ser
     assert clients(host) == []
 
 
+ANOTHER_BOOT: Final = """
+import os
+from isthmus.store.sqlite import Database
+Database(os.environ['ISTHMUS_STATE_DIR'], writable=True).set_meta('boot_id', 'another')
+"""
+
+
+def test_after_a_reboot_no_call_waits_for_the_server(lab: Lab, server: Server) -> None:
+    host = lab.host
+    host.isthmus(*CREATE, "--dhcp", "01:02:03")
+    server.stop()
+    host.run("kill", "-KILL", *map(str, clients(host)))
+    host.run("ip", "link", "delete", "lan0")
+    host.run("sh", "-c", f"rm -r {host.path}/run/*")
+    host.python(ANOTHER_BOOT)
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "lan0", "a", "--ip", "203.0.113.50")
+    assert addresses(host, "lan0") == []
+    Server(lab)
+    wait_for(lambda: addresses(host, "lan0") != [], "the lease")
+    assert host.netns("a").pings(addresses(host, "lan0")[0])
+
+
 @pytest.mark.usefixtures("server")
 def test_what_is_not_confirmed_goes_back_with_its_client(lab: Lab) -> None:
     host = lab.host

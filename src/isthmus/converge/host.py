@@ -316,6 +316,7 @@ class Host:
             known.values(),
             doomed=before.keys() - wanted.keys(),
             fresh=wanted.keys() - before.keys() if fresh else (),
+            missed=before,
             strays=scope.is_full,
         )
         theirs = found_there(before, wanted, current)

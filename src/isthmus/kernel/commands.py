@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Commands"]
 
 _OWN: Final = "/proc/self/ns/net"  # the supervisor's is the host's too
-_ROUND_S: Final = 0.02
 _NOT_FOUND: Final = 127  # sh(1)
 _FOLLOWER: Final = "isthmus.converge.leases"
 _PATIENCE_S: Final = 8.0  # a server may ping an address for one to three seconds before it offers it
@@ -104,19 +103,13 @@ class Commands:
         return BACKGROUND.replace(environment=tuple(f"ISTHMUS_{name}={value}" for name, value in told.items()))
 
     def _await_ready(self, item: Process) -> None:
-        import time
+        from isthmus.kernel.log import await_status
+        from isthmus.kernel.process import log_path
 
-        from isthmus.kernel.process import Ended, log_path, state
-
-        deadline = time.monotonic() + _PATIENCE_S
-        while not os.path.exists(f"{self._directory}/{item.id}/status") and self._runs(item):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(_ROUND_S)
-        else:
-            if self._runs(item):
-                return
-        if state(self._directory, item.id) == Ended(status=_NOT_FOUND):
+        status = await_status(self._directory, item.id, _PATIENCE_S)
+        if status == 0:
+            return  # a child of it goes on
+        if status == _NOT_FOUND:
             raise Refused("no program busybox: it has the DHCP client, udhcpc", hint="install busybox")
         with open(log_path(self._directory, item.id), encoding="utf-8", errors="replace") as file:
             said = file.read().strip().rpartition("\n")[2]

@@ -83,13 +83,15 @@ class Dumper:
         *,
         doomed: Container[Key] = (),
         fresh: Container[Key] = (),
+        missed: Container[Key] = (),
         strays: bool,
     ) -> HostState:
         """Return the present condition of each known object that exists (and strays, if asked).
 
         Of what is `doomed` (not wished any more) it matters only that it is there, and of some not even that.
         What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or is
-        taken to be there and goes with it. What is `fresh` is not there, sysctls and directories excepted.
+        taken to be there and goes with it. What is `fresh` is not there, sysctls and directories excepted. A DHCP
+        client that is not there and ought to be (`missed`) is one that has ended: after a boot, too.
         """
         state: HostState = {}
         elements: list[Element] = []
@@ -106,6 +108,8 @@ class Dumper:
                 found = self._linked(item, is_doomed=item.key in doomed)
                 if found is not None:
                     state[found.key] = found
+                elif type(item) is Process and item.lasting and item.key in missed and item.key not in doomed:
+                    state[item.key] = item.replace(argv=())
         for element in self._strays() if strays else self._elements(elements):
             state.setdefault(element.key, element)
         return state

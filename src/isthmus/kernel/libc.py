@@ -19,6 +19,7 @@ __all__ = [
     "CLONE_NEWNET",
     "CLONE_NEWNS",
     "IN_MODIFY",
+    "IN_MOVED_TO",
     "MNT_DETACH",
     "MS_BIND",
     "MS_RDONLY",
@@ -46,6 +47,7 @@ MS_SLAVE: Final = 0x80000
 MS_SHARED: Final = 0x100000
 MNT_DETACH: Final = 2
 IN_MODIFY: Final = 0x2
+IN_MOVED_TO: Final = 0x80
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
 PR_SET_CHILD_SUBREAPER: Final = 36

@@ -1,4 +1,4 @@
-"""Read what a supervised command wrote, to its end if asked: waits for the file (inotify) and for the supervisor.
+"""Wait for files of a supervised command (inotify) and for its supervisor: what it writes, and its exit status.
 
 Source: inotify(7), pidfd_open(2).
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import select
+import time
+from math import ceil
 
-from isthmus.kernel.libc import IN_MODIFY, inotify_add_watch, inotify_init1
-from isthmus.kernel.process import Running, log_path, state
+from isthmus.kernel.libc import IN_MODIFY, IN_MOVED_TO, inotify_add_watch, inotify_init1
+from isthmus.kernel.process import Running, exit_status, log_path, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["pieces"]
+__all__ = ["await_status", "pieces"]
 
 _SIZE: Final = 1 << 16
 
@@ -34,6 +36,29 @@ def pieces(directory: str, name: str, *, follow: bool) -> Iterator[bytes]:
         inotify_add_watch(events, path, IN_MODIFY)
         pidfd = _supervisor(directory, name)
     return _read(log, events, pidfd)
+
+
+def await_status(directory: str, name: str, timeout_s: float) -> int | None:
+    """Wait for a command's own end, which descendants of it may outlive; return its exit status.
+
+    None: it runs on, or its supervisor was killed.
+    """
+    events = inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    inotify_add_watch(events, f"{directory}/{name}", IN_MOVED_TO)
+    pidfd = _supervisor(directory, name)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            ended = pidfd < 0 or _has_ended(pidfd, events)  # asked before the file is read: then it is the last word
+            status = exit_status(directory, name)
+            left_ms = ceil((deadline - time.monotonic()) * 1000)
+            if status is not None or ended or left_ms <= 0:
+                return status
+            _poll(left_ms, events, pidfd)
+    finally:
+        for fd in (events, pidfd):
+            if fd >= 0:
+                os.close(fd)
 
 
 def _supervisor(directory: str, name: str) -> int:

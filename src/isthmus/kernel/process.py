@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 else:
     import _signal  # `signal` imports `enum`
 
-__all__ = ["BACKGROUND", "Ended", "Running", "end", "log_path", "start", "state", "stop"]
+__all__ = ["BACKGROUND", "Ended", "Running", "end", "exit_status", "log_path", "start", "state", "stop"]
 
 _LAST_WAIT_S: Final = 5.0
 _SLACK_S: Final = 0.2  # it counts for itself
@@ -73,11 +73,17 @@ def state(directory: str, name: str) -> Running | Ended | None:
     record = _load(directory, name)
     if record and started(record.pid) == record.started:
         return Running(pid=record.pid, started=record.started)
+    status = exit_status(directory, name)
+    return None if status is None and record is None else Ended(status=status)
+
+
+def exit_status(directory: str, name: str) -> int | None:
+    """Return the exit status of the command itself; None: it has not ended, or nobody knows how."""
     try:
         with open(f"{directory}/{name}/status") as file:
-            return Ended(status=int(file.read()))
+            return int(file.read())
     except FileNotFoundError:
-        return Ended(status=None) if record else None
+        return None
 
 
 def _load(directory: str, name: str) -> _Record | None:
