@@ -466,6 +466,7 @@ def test_a_killed_run_gives_its_lease_back_too(lab: Lab, server: Server) -> None
     [
         (("--network", "lan0"), 125, "no DHCP server gives an address in web"),
         (("--network", "br0"), 125, "none of br0 is a LAN"),
+        (("--network", "lan0", "--ip", "203.0.113.50"), 125, "a second IPv4 address"),
         ((), 125, "no network is named"),
     ],
 )

@@ -11,6 +11,7 @@ from isthmus.doors.cli.output import note, print_lines
 from isthmus.doors.cli.report import tell
 from isthmus.engine import attend, clear_run, logs, run, stop
 from isthmus.errors import IsthmusError
+from isthmus.model.address import Address
 from isthmus.model.declared import RunWish
 
 TYPE_CHECKING = False
@@ -34,13 +35,13 @@ def run_wish(given: Given) -> RunWish:
         InvalidInput: they do not say it well.
     """
     name = given.text("name")
-    ips, leased = words.ips(given.texts("ip"), "--ip")
+    ips = given.texts("ip")
     return RunWish(
         argv=given.command,
         name=None if name is None else words.namespace_name(name, "--name"),
         networks=tuple(words.network_name(one, "--network") for one in given.texts("network")),
-        ips=ips,
-        leased=leased,
+        ips=tuple(Address.parse(one, "--ip") for one in ips if one != words.DHCP),
+        leased=words.DHCP in ips,
         publishes=tuple(publish_wish(one, "--publish", given) for one in given.texts("publish")),
         environment=_environment(given.texts("env-file"), given.texts("env")),
         foreground=not given.has("detach"),
