@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["start", "stop"]
 
 _UNIT: Final = "unit "
+_BY_PIPE: Final = "import os\ndef ready():\n os.close(3)\n"
+# sd_notify(3); a leading @ stands for the NUL of an abstract address.
+_BY_NOTE: Final = """import os, _socket
+def ready():
+ path = os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1)
+ _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM).sendto(b"READY=1", path)
+"""
 _PATIENCE_S: Final = 2.0
 
 
@@ -34,8 +41,7 @@ def start(program: str) -> str:
         return _start_unit(program)
     reader, writer = os.pipe()
     try:
-        head = "import os\ndef ready():\n os.close(3)\n"
-        argv = [sys.executable, "-I", "-S", "-c", head + program]
+        argv = [sys.executable, "-I", "-S", "-c", _BY_PIPE + program]
         actions = [(os.POSIX_SPAWN_DUP2, writer, 3)]
         actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]  # type: ignore[misc]
         pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsid=True)
@@ -54,8 +60,9 @@ def start(program: str) -> str:
 def _start_unit(program: str) -> str:
     unit = f"isthmus-confirm-{os.urandom(4).hex()}"
     settings = [f"--setenv={name}={value}" for name, value in os.environ.items() if name.startswith("ISTHMUS_")]
-    argv = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *settings, "--", sys.executable, "-I", "-S", "-c"]
-    if _run([*argv, f"def ready(): pass\n{program}"]):
+    kind = ("--service-type=notify", f"--property=TimeoutStartSec={_PATIENCE_S * 5:.0f}")
+    argv = ["systemd-run", "--quiet", "--collect", *kind, f"--unit={unit}", *settings, "--"]
+    if _run([*argv, sys.executable, "-I", "-S", "-c", _BY_NOTE + program]):
         raise Unavailable("cannot start what would take the change back: systemd-run failed")
     return _UNIT + unit
 
