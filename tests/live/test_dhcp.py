@@ -186,6 +186,48 @@ def test_a_lease_that_nobody_renews_is_told(lab: Lab) -> None:
     assert "address 203.0.113.7 of eth0 is leased, and nobody renews it: --dhcp auto would" in done.stderr
 
 
+def run_networkd(host: Host) -> None:
+    """Run the real systemd-networkd, with a bus for networkctl; it asks no udev where /sys is read-only."""
+    host.run("mount", "-o", "remount,ro", "/sys")
+    host.run(
+        "sh", "-c", "mkdir -p /run/dbus /run/systemd/netif && chown systemd-network:systemd-network /run/systemd/netif"
+    )
+    host.spawn("dbus-daemon", "--system", "--nofork", "--nopidfile")
+    wait_for(lambda: host.run("test", "-S", "/run/dbus/system_bus_socket", check=False).returncode == 0, "the bus")
+    write(host, "/etc/systemd/network/10-wired.network", "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n")
+    host.run("ip", "-4", "address", "flush", "dev", "eth0")
+    host.spawn("/lib/systemd/systemd-networkd")
+
+
+@pytest.mark.skipif(not Path("/lib/systemd/systemd-networkd").exists(), reason="systemd-networkd is not installed")
+def test_the_real_networkd_lets_go_as_it_is_told_and_its_lease_is_gone_on_with(lab: Lab, server: Server) -> None:
+    host = lab.host
+    run_networkd(host)
+    (link,) = host.ip_json("link", "show", "eth0")
+    state = f"/run/systemd/netif/links/{link['ifindex']}"
+    wait_for(lambda: "ADMIN_STATE=configured" in host.run("cat", state, check=False).stdout, "networkd")
+    (leased,) = addresses(host, "eth0")
+    identifier = server.identifier(leased)
+    done = host.isthmus(*CREATE, check=False)
+    assert (done.returncode, f"address {leased} from systemd-networkd" in done.stderr) == (3, True), done.stderr
+    told = re.search(
+        r"hint: (.*); then say it again with (--dhcp .*), in the same line: .*; at a reboot (.*)", done.stderr
+    )
+    assert told is not None, done.stderr
+    place = f"--subnet 203.0.113.0/24 --subnet 2001:db8::/64 --gateway {LAN4} --gateway {LAN6}"
+    assert told[2] == f"--dhcp {identifier} {place}"
+    assert told[3] == "/etc/systemd/network/10-wired.network gives eth0 its address again"
+    host.run("sh", "-c", told[1])
+    wait_for(lambda: "ADMIN_STATE=unmanaged" in host.run("cat", state, check=False).stdout, "its end")
+    assert addresses(host, "eth0") == []
+    done = host.isthmus(*CREATE, *told[2].split())
+    assert addresses(host, "lan0") == [leased]
+    assert server.identifier(leased) == identifier
+    assert "reboot" not in done.stderr
+    (found,) = json.loads(host.isthmus("network", "ls", "--format", "json").stdout)
+    assert [one["gateway"] for one in found["subnets"]] == [LAN4, LAN6]
+
+
 # Taking over
 
 CLIENTS: Final = {

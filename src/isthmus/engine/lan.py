@@ -141,6 +141,8 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish) -> None:
     for one in managers:
         if one.leases:
             again = "; nobody renews the address then" if one.only6 else f" with --dhcp {_shown(one.identifier)}"
+            if one.takes_along and leased:
+                again += f"{_place(host, link)}, in the same line: it takes the address along"
             back = next((f"; at a reboot {other.returns}" for other in managers if other.returns), "")
             told = _told(leased6 if one.only6 else leased)
             raise Refused(
@@ -167,6 +169,13 @@ def _identifier(link: Link, wish: NetworkWish, before: Network | None) -> str:
 
     found = last_identifier(link)
     return f"01{link.mac.packed.hex()}" if found is None and link.mac is not None else found or "none"
+
+
+def _place(host: Host, link: Link) -> str:
+    """Return the options that tell what cannot be read any more when an address has gone."""
+    found = found_subnets(host, link)
+    routers = [one.gateway for one in found if one.gateway is not None and one.gateway in one.prefix]
+    return "".join([*(f" --subnet {one.prefix}" for one in found), *(f" --gateway {one}" for one in routers)])
 
 
 def _told(leased: list[rtnl_address.IpAddress]) -> str:

@@ -45,7 +45,7 @@ class Manager(Value):
     `leases`: it gives the link an address by DHCP. `remedy` makes it let go, the address left on the link where that
     can be had; `returns` says what of it comes back at the next reboot (empty: nothing that is known).
     `identifier` is the DHCP client identifier that it sends, in hex digits (empty: none; None: unknown). `only6`: it
-    does so for IPv6 alone.
+    does so for IPv6 alone. `takes_along`: the remedy takes the address off the link nevertheless.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Manager(Value):
     returns: str = ""
     identifier: str | None = None
     only6: bool = False
+    takes_along: bool = False
 
 
 def managers_of(link: Link) -> list[Manager]:
@@ -164,6 +165,7 @@ def _networkd(link: Link) -> Iterator[Manager]:
         remedy=write if file else "networkctl reload, when no file of /etc/systemd/network matches it",
         returns=f"{file} gives {link.name} its address again" if file else "",
         identifier=lease.get("CLIENTID"),
+        takes_along=True,  # seen with 252, whatever KeepConfiguration= says
     )
 
 
