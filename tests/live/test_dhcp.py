@@ -699,3 +699,49 @@ def test_a_member_without_an_ipv6_address_has_that_of_the_lans_router(lab: Lab) 
     host.isthmus("attach", "lan0", "a", "--ip", "203.0.113.51", "--no-default-route")
     wait_for(lambda: learned(a, "eth0") != [], "an address")
     assert ways_out(a) == [("eth1", "105")]
+
+
+RANGE6: Final = "2001:db8::1000,2001:db8::1fff,64,2m"
+
+
+@pytest.mark.usefixtures("server")
+def test_a_member_has_an_ipv6_address_of_a_dhcp_server_too(lab: Lab) -> None:
+    host = lab.host
+    announce6(lab, RANGE6)
+    host.isthmus(*CREATE)
+    for name in ("a", "b"):
+        host.isthmus("ns", "create", name)
+    a, b = host.netns("a"), host.netns("b")
+    host.isthmus("attach", "lan0", "b", "--ip", "203.0.113.60")
+    before = snapshot(host)
+    done = host.isthmus("attach", "lan0", "a", "--ip", "dhcp", "--ip", "dhcp6")
+    (mine,), (other,) = addresses(a, "eth0"), leased6(a, "eth0")
+    assert f"a has {mine} {other} on lan0" in done.stdout
+    lines = b.run("cat", "/etc/hosts").stdout
+    assert f"\n{mine} a\n" in lines
+    assert f"\n{other} a\n" in lines
+    wait_for(lambda: ways_out(a) == [("eth0", "ra")], "the router")
+    assert a.pings(LAN6)
+    assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
+    state = host.isthmus("network", "inspect", "lan0").stdout
+    host.run("sh", "-c", "rm -r $ISTHMUS_STATE_DIR")
+    assert "DHCP" not in host.isthmus("repair", "--rebuild").stdout
+    assert host.isthmus("network", "inspect", "lan0").stdout == state
+    host.isthmus("detach", "lan0", "a")
+    log = lab.lan.run
+    wait_for(lambda: "DHCPRELEASE" in log("cat", "/run/ra.log").stdout, "the release")
+    assert "a" not in hosts(b)
+    wait_for(lambda: snapshot(host) == before, "the host is as before")
+
+
+def test_a_run_with_an_ipv6_lease_alone(lab: Lab) -> None:
+    host = lab.host
+    announce6(lab, RANGE6)
+    host.isthmus(*CREATE)
+    argv = ("run", "--network", "lan0", "--ip", "dhcp6", "--name", "web", "--", "cat", "/etc/hosts")
+    assert re.search(r"^2001:db8::1[0-9a-f]{3} web$", host.isthmus(*argv).stdout, re.MULTILINE)
+    host.run("sh", "-c", "mkdir /run/bin; ln -s $(command -v sh ip sed mount mkdir) /run/bin")
+    done = host.run(
+        "sh", "-c", 'PATH=/run/bin exec "$0" "$@"', sys.executable, "-m", "isthmus.doors.cli", *argv, check=False
+    )
+    assert (done.returncode, "no program dhcpcd" in done.stderr) == (125, True), done.stderr

@@ -69,6 +69,6 @@ def test_words_of_leases() -> None:
     for wrong in ("", "01", "1:2", "01:0g", "0102", ":".join(["00"] * 256)):
         with pytest.raises(InvalidInput):
             words.dhcp(wrong, "--dhcp")
-    assert words.ips(["fd00::1", "dhcp"], "--ip") == ((Address.parse("fd00::1"),), True)
+    assert words.ips(["fd00::1", "dhcp"], "--ip") == ((Address.parse("fd00::1"),), (4,))
     with pytest.raises(InvalidInput, match="second IPv4"):
         words.ips(["dhcp", "10.0.0.1"], "--ip")

@@ -23,7 +23,7 @@ from isthmus.store.edit import Edit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from isthmus.converge.host import Host
     from isthmus.model.lease import Lease
@@ -37,10 +37,11 @@ def named_leases(leased: Iterable[Attachment]) -> dict[str, Lease]:
     return {one.id: named_lease(one, f"{run_directory()}/hosts/{one.network}") for one in leased}
 
 
-def present_leases(access: Access, leased: Iterable[Attachment]) -> dict[str, Lease]:
+def present_leases(access: Access, leased: Collection[Attachment]) -> dict[str, Lease]:
     """Return the leases of attachments as they are now."""
     commands = f"{run_directory()}/commands"
-    return {one.id: present_lease(access, one, f"{commands}/{member_name(one.id)}") for one in leased}
+    clients = {one.id: [f"{commands}/{member_name(one.id, family)}" for family in one.leased] for one in leased}
+    return {one.id: present_lease(access, one, clients[one.id]) for one in leased}
 
 
 def write_names(host: Host, edit: Edit, record: Record, namespace: str) -> None:

@@ -178,7 +178,7 @@ def _gateway(value: object) -> Address:
 
 
 def _ip(text: str, field: str) -> Address | str:
-    return text if text == words.DHCP else Address.parse(text, field)
+    return text if text in words.DHCP else Address.parse(text, field)
 
 
 def _publish(text: str, field: str) -> PublishWish:
@@ -202,7 +202,7 @@ MacField = Annotated[
 ]
 SubnetField = Annotated[Prefix, _word(Prefix.parse), _text_schema("ADDRESS/LENGTH")]
 IpField = Annotated[Address, _word(Address.parse), _text_schema("An IPv4 or IPv6 address.")]
-IpOrDhcpField = Annotated[Address | str, _word(_ip), _text_schema("An IPv4 or IPv6 address, or dhcp.")]
+IpOrDhcpField = Annotated[Address | str, _word(_ip), _text_schema("An IPv4 or IPv6 address, or dhcp, or dhcp6.")]
 LinkIpField = Annotated[tuple[Address, int], _word(words.link_address), _text_schema("ADDRESS/LENGTH")]
 UplinkField = Annotated[
     tuple[_UplinkKind, str],

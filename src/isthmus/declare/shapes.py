@@ -165,9 +165,7 @@ class AttachmentShape(Shape):
 
     ip: Annotated[
         list[IpOrDhcpField],
-        *many(
-            "Its addresses, at most one a family; dhcp: the LAN's server gives the IPv4 one; default: the next free."
-        ),
+        *many("Its addresses, at most one a family; dhcp, dhcp6: the LAN's server gives it; default: the next free."),
     ] = Field(default=[])
     mac: MacField | None = Field(default=None, description="Default: chosen.")
     ifname: IfnameField | None = Field(default=None, description="The link's name inside; default: chosen.")
@@ -187,7 +185,7 @@ class AttachmentShape(Shape):
         return AttachmentWish(
             network=network,
             ips=tuple(one for one in self.ip if isinstance(one, Address)),
-            leased=any(not isinstance(one, Address) for one in self.ip),
+            leased=words.leases(one for one in self.ip if not isinstance(one, Address)),
             mac=self.mac,
             ifname=self.ifname,
             default_route=False if self.no_default_route else self.default_route,

@@ -36,6 +36,7 @@ __all__ = [
     "ifname",
     "ips",
     "is_multicast",
+    "leases",
     "link_address",
     "link_name",
     "mtu",
@@ -57,7 +58,7 @@ _DAY_S: Final = 86400
 _ALTIFNAME_BYTES: Final = 127
 _OPTION_BYTES: Final = 255
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
-DHCP: Final = "dhcp"
+DHCP: Final = {"dhcp": IPV4, "dhcp6": IPV6}
 _ALPHANUMERIC: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NAME: Final = _ALPHANUMERIC | frozenset("_.-")
 # The kernel's isspace() is Latin-1: the byte a0 is a space to it, also as the second half of a UTF-8 letter.
@@ -217,13 +218,19 @@ def families(*, ipv4: bool, ipv6: bool) -> tuple[int, ...]:
     return (*((4,) if ipv4 or not ipv6 else ()), *((6,) if ipv6 or not ipv4 else ()))
 
 
-def ips(texts: Iterable[str], field: str) -> tuple[tuple[Address, ...], bool]:
-    """Read addresses as `--ip` takes them; return them, and whether `dhcp` stands for the IPv4 one."""
+def leases(texts: Iterable[str]) -> tuple[int, ...]:
+    """Return the families of which a DHCP server shall give the address, by the words among some addresses."""
+    return tuple(sorted({DHCP[one] for one in texts if one in DHCP}))
+
+
+def ips(texts: Iterable[str], field: str) -> tuple[tuple[Address, ...], tuple[int, ...]]:
+    """Read addresses as `--ip` takes them; return them, and the families for which `dhcp` or `dhcp6` stands."""
     listed = list(texts)
-    found = addresses([one for one in listed if one != DHCP], field)
-    leased = DHCP in listed
-    if leased and any(one.family == IPV4 for one in found):
-        raise InvalidInput(field, DHCP, "a second IPv4 address: at most one a family")
+    found = addresses([one for one in listed if one not in DHCP], field)
+    leased = leases(listed)
+    for one in found:
+        if one.family in leased:
+            raise InvalidInput(field, str(one), f"a second IPv{one.family} address: at most one a family")
     return found, leased
 
 

@@ -249,9 +249,9 @@ class Chooser:
         found = []
         for subnet in network.subnets:
             family = subnet.prefix.family
-            if family == 4 and wish.leased:
-                if any(one.family == 4 for one in wish.ips):
-                    raise InvalidInput("ip", "dhcp", "a second IPv4 address: an attachment has one a family")
+            if family in wish.leased:
+                if any(one.family == family for one in wish.ips):
+                    raise InvalidInput("ip", "dhcp", f"a second IPv{family} address: an attachment has one a family")
                 continue
             wanted = [one for one in wish.ips if one.family == family]
             if len(wanted) > 1:

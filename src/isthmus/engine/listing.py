@@ -171,7 +171,7 @@ def _member(host: Host, record: Record, network: Network, attachment: Attachment
         "host_up": link is not None and link.is_up,
         "mac": str(attachment.mac),
         "addresses": member_addresses(host, network, attachment),
-        "leased": attachment.leased,
+        "leased": bool(attachment.leased),
         "default_route": default,
         "publishes": sorted(publishes),
         "alive": host.access.is_alive(attachment.namespace),

@@ -178,7 +178,7 @@ class _Finder:
             if found is None:
                 continue
             inner, far = found
-            leased = len(self._argv(member_name(mark.subject))) > 1
+            leased = tuple(one for one in (4, 6) if len(self._argv(member_name(mark.subject, one))) > 1)
             yield Attachment(
                 id=mark.subject,
                 network=by_bridge[bridge],

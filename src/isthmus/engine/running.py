@@ -127,7 +127,7 @@ class _Drawn:
             raise InvalidInput("ip", "dhcp", f"{told} (uplink nic): isthmus gives the addresses")
         for network in networks:
             ips = tuple(address for address in wish.ips if _holds(network, address))
-            one = AttachmentWish(network=network.name, ips=ips, leased=wish.leased and network.is_lan)
+            one = AttachmentWish(network=network.name, ips=ips, leased=wish.leased if network.is_lan else ())
             row = chooser.attachment(one, network, self._name, self._record)
             self.attachments.append(row)
             self._take(row)

@@ -20,6 +20,7 @@ __all__ = ["Commands"]
 
 _OWN: Final = "/proc/self/ns/net"  # the supervisor's is the host's too
 _NOT_FOUND: Final = 127  # sh(1)
+_PACKAGES: Final = {"busybox": "busybox", "dhcpcd": "dhcpcd (Debian: dhcpcd-base)"}
 _FOLLOWER: Final = "isthmus.converge.leases"
 _PATIENCE_S: Final = 8.0  # a server may ping an address for one to three seconds before it offers it
 
@@ -110,7 +111,8 @@ class Commands:
         if status == 0:
             return  # a child of it goes on
         if status == _NOT_FOUND:
-            raise Refused("no program busybox: it has the DHCP client, udhcpc", hint="install busybox")
+            program = item.argv[4]
+            raise Refused(f"no program {program}: it has the DHCP client", hint=f"install {_PACKAGES[program]}")
         with open(log_path(self._directory, item.id), encoding="utf-8", errors="replace") as file:
             said = file.read().strip().rpartition("\n")[2]
         where = f" in {item.netns}" if item.netns != HOST else ""

@@ -12,6 +12,7 @@ from isthmus.netlink.rtnl import address as rtnl_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Final
 
     Leased = tuple[Address, int]
@@ -24,9 +25,10 @@ _GLOBAL: Final = 0  # RT_SCOPE_UNIVERSE
 def leased_addresses(access: Access, attachment: Attachment, network: Network | None = None) -> list[Leased]:
     """Return the addresses with a lifetime that an attachment has now, with their prefix lengths.
 
-    Those of IPv4 where it is leased; with its network those of IPv6 that it learns, too.
+    Those of a family that is leased; with its network those of IPv6 that it learns, too.
     """
-    families = (*((4,) if attachment.leased else ()), *((6,) if network and attachment.learns(network) else ()))
+    learns = network is not None and attachment.learns(network)
+    families = (*attachment.leased, 6) if learns else attachment.leased
     if not families:
         return []
     try:
@@ -38,14 +40,15 @@ def leased_addresses(access: Access, attachment: Attachment, network: Network | 
         return []  # the namespace is gone, or not made yet
     found = [rtnl_address.decode(one) for one in payloads]
     fitting = [one for one in found if one.address.family in families and one.is_leased and one.scope == _GLOBAL]
+    fitting = [one for one in fitting if learns or not one.is_learned]
     return [(one.address, one.length) for one in fitting]
 
 
-def present_lease(access: Access, attachment: Attachment, client: str) -> Lease:
-    """Return what an attachment has now; `client` is the folder of its DHCP client."""
+def present_lease(access: Access, attachment: Attachment, clients: Sequence[str]) -> Lease:
+    """Return what an attachment has now; `clients` are the folders of its DHCP clients."""
     addresses = tuple(one for one, _ in leased_addresses(access, attachment))
-    text = read_text(f"{client}/resolver") if addresses else ""
-    return Lease(addresses=addresses, resolver=text if "\nnameserver " in text else "")
+    texts = [text for one in clients if addresses and "\nnameserver " in (text := read_text(f"{one}/resolver"))]
+    return Lease(addresses=addresses, resolver=texts[0] if texts else "")
 
 
 def named_lease(attachment: Attachment, hosts: str) -> Lease:

@@ -69,12 +69,12 @@ class PublishWish(Value):
 class AttachmentWish(Value):
     """A port to be on a network. `default_route` True: takes the default route; False: never; None: if first.
 
-    `leased`: its IPv4 address comes from the LAN's DHCP server.
+    `leased`: the families of which its address comes from the LAN's DHCP server.
     """
 
     network: str
     ips: tuple[Address, ...] = ()
-    leased: bool = False
+    leased: tuple[int, ...] = ()
     mac: Mac | None = None
     ifname: str | None = None
     default_route: bool | None = None
@@ -132,7 +132,7 @@ class RunWish(Value):
     """A command to be run in a namespace that is made for it and goes when it ends.
 
     `name` None: drawn. `ips` belong to the networks whose subnets they are in; `leased`: on those of the networks that
-    are LANs its IPv4 address comes from their DHCP servers, and the command starts when it is there. Ports or addresses
+    are LANs its addresses of these families come from DHCP servers, and the command starts then. Ports or addresses
     without a network mean the network `default`, which is made when it is missing and goes with the last run on it.
     `environment` (KEY=VALUE) is added to the caller's. `foreground`: it has the caller's terminal and descriptors;
     else it is left running.
@@ -142,7 +142,7 @@ class RunWish(Value):
     name: str | None = None
     networks: tuple[str, ...] = ()
     ips: tuple[Address, ...] = ()
-    leased: bool = False
+    leased: tuple[int, ...] = ()
     publishes: tuple[PublishWish, ...] = ()
     environment: tuple[str, ...] = ()
     foreground: bool = True

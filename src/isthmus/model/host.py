@@ -222,12 +222,14 @@ class LinkAddress(Value):
 class Autoconf(Value):
     """That a link makes itself IPv6 addresses by router advertisements (SLAAC), and asks for these.
 
-    `default_route`: it takes its default route of them, too.
+    `default_route`: it takes its default route of them, too. `link_local`: the kernel makes the address to ask with;
+    else a DHCP client does, and keeps the kernel from it.
     """
 
     netns: str
     ifname: str
     default_route: bool = True
+    link_local: bool = True
 
     @property
     def key(self) -> Key:
@@ -235,7 +237,9 @@ class Autoconf(Value):
 
     def sysctls(self, *, on: bool = True) -> tuple[tuple[str, str], ...]:
         """Return what is set for it, in order, inside; without `on` what ends it."""
-        values = {"accept_ra_defrtr": on and self.default_route, "autoconf": on, "addr_gen_mode": not on}
+        values = {"accept_ra_defrtr": on and self.default_route, "autoconf": on}
+        if self.link_local or not on:
+            values["addr_gen_mode"] = not on
         return tuple((f"net/ipv6/conf/{self.ifname}/{name}", str(int(value))) for name, value in values.items())
 
 

@@ -122,7 +122,7 @@ class Namespace(Value):
 class Attachment(Value):
     """A namespace's port on a network: one veth pair.
 
-    `host_ifname` is the host's end. `addresses` has at most one a family, and no IPv4 one where that is `leased`: a
+    `host_ifname` is the host's end. `addresses` has at most one a family, and none of those that are `leased`: a
     DHCP client inside keeps it, on a network with uplink `nic`. `priority` orders claims on the
     default route, lowest first (the sequence of attaching; `--default-route` takes one below all others);
     None: never takes it.
@@ -137,7 +137,7 @@ class Attachment(Value):
     addresses: tuple[Address, ...]
     priority: int | None
     sequence: int
-    leased: bool = False
+    leased: tuple[int, ...] = ()
     owner: str = ""
 
     def learns(self, network: Network) -> bool:

@@ -86,7 +86,7 @@ def default_route_holder(record: Record, attachments: Iterable[Attachment], fami
             continue
         subnet = network.subnet(family)
         has_router = subnet is not None and subnet.gateway is not None and attachment.address(family) is not None
-        if has_router or (attachment.leased and family == 4):
+        if has_router or (family == 4 and 4 in attachment.leased):
             fitting.append(attachment)
     return min(fitting, key=lambda one: (one.priority or 0, one.sequence)) if fitting else None
 

@@ -1,7 +1,6 @@
 """The DHCP clients that ought to run: one on the bridge of a network that keeps the host's lease, one for each member.
 
-It is busybox's udhcpc (docs/decisions/0012), which does what lease.sh beside this tells it at each event. It knows
-IPv4; IPv6 addresses come by router advertisement, or from a range.
+It is udhcpc of busybox, for IPv6 dhcpcd (docs/decisions/0012); both do what lease.sh tells them at each event.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ __all__ = ["bridge_client", "bridge_name", "identifier_of", "member_clients", "m
 
 _OURS: Final = "105"  # the protocol number of our routes: the engine may take it over
 _SCRIPT: Final = f"{__file__.rpartition('/')[0]}/lease.sh"
+_CLIENT6: Final = ("dhcpcd",)
 _CLIENT: Final = ("busybox", "udhcpc", "-t", "4", "-T", "2", "-A", "10", "-S", "-O", "search")
 
 
@@ -27,9 +27,9 @@ def bridge_name(network: str) -> str:
     return f"dhcp {network}"
 
 
-def member_name(attachment: str) -> str:
+def member_name(attachment: str, family: int) -> str:
     """Return what the client of an attachment is called."""
-    return f"dhcp {attachment}"
+    return f"dhcp {attachment}" if family == 4 else f"dhcp6 {attachment}"
 
 
 def identifier_of(argv: Sequence[str]) -> str:
@@ -48,8 +48,11 @@ def member_clients(record: Record, namespace: str) -> Iterator[Process]:
     """Yield the clients of a namespace; they give their leases back when they end."""
     attachments = record.attachments_of(namespace)
     for one in attachments:
-        if one.leased:
+        if 4 in one.leased:
             holder = default_route_holder(record, attachments, 4)
             route = _OURS if holder is not None and holder.id == one.id else "none"
             argv = ("sh", _SCRIPT, one.ifname, route, *_CLIENT, "-R")
-            yield Process(netns=namespace, argv=argv, name=member_name(one.id), lasting=True)
+            yield Process(netns=namespace, argv=argv, name=member_name(one.id, 4), lasting=True)
+        if 6 in one.leased:
+            argv6 = ("sh", _SCRIPT, one.ifname, "none", *_CLIENT6)
+            yield Process(netns=namespace, argv=argv6, name=member_name(one.id, 6), lasting=True)

@@ -79,7 +79,9 @@ def autoconf(record: Record, network: Network, attachment: Attachment) -> Iterat
     if attachment.learns(network):
         held = default_route_holder(record, record.attachments_of(attachment.namespace), 6) is not None
         default_route = attachment.priority is not None and not held
-        yield Autoconf(netns=attachment.namespace, ifname=attachment.ifname, default_route=default_route)
+        netns, ifname = attachment.namespace, attachment.ifname
+        own = 6 not in attachment.leased
+        yield Autoconf(netns=netns, ifname=ifname, default_route=default_route, link_local=own)
 
 
 def _host_mac(attachment: Attachment) -> Mac:
@@ -92,7 +94,7 @@ def namespace_routes(record: Record, namespace: str) -> Iterator[Route]:
     attachments = record.attachments_of(namespace)
     for family in (4, 6):
         holder = default_route_holder(record, attachments, family)
-        if holder is None or (family == 4 and holder.leased):
+        if holder is None or family in holder.leased:
             continue  # the router is in the lease
         subnet = record.networks[holder.network].subnet(family)
         if subnet is not None and subnet.gateway is not None:

@@ -44,8 +44,8 @@ __all__ = [
 
 APPLICATION_ID: Final = 0x69737468  # "isth"
 VERSION: Final = 3
-# Stands before the addresses of an attachment whose IPv4 address is leased.
-LEASED: Final = "dhcp"
+# Stand before the addresses of an attachment: the families that are leased.
+LEASED: Final = {"dhcp": 4, "dhcp6": 6}
 
 _FORWARDING: Final = """forwarding (
     id TEXT PRIMARY KEY, family INT, link TEXT, now INT, persist INT, uplinks TEXT, owner TEXT) WITHOUT ROWID"""
@@ -190,7 +190,7 @@ def _load_network(row: SqlRow) -> Network:
 
 
 def _attachment(row: Attachment) -> SqlRow:
-    addresses = " ".join([*([LEASED] if row.leased else ()), *map(str, row.addresses)])
+    addresses = " ".join([*[word for word in LEASED if LEASED[word] in row.leased], *map(str, row.addresses)])
     return (
         row.id,
         row.network,
@@ -206,6 +206,9 @@ def _attachment(row: Attachment) -> SqlRow:
 
 
 def _load_attachment(row: SqlRow) -> Attachment:
+    words, leased = row[6].split(), []
+    while words and words[0] in LEASED:
+        leased.append(LEASED[words.pop(0)])
     return Attachment(
         id=row[0],
         network=row[1],
@@ -213,8 +216,8 @@ def _load_attachment(row: SqlRow) -> Attachment:
         ifname=row[3],
         host_ifname=row[4],
         mac=Mac.parse(row[5]),
-        addresses=tuple(map(Address.parse, row[6].removeprefix(LEASED).split())),
-        leased=row[6].startswith(LEASED),
+        addresses=tuple(map(Address.parse, words)),
+        leased=tuple(leased),
         priority=row[7],
         sequence=row[8],
         owner=row[9],

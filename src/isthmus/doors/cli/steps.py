@@ -229,7 +229,7 @@ def _noun(item: HostObject) -> str:
             data = f" : {' . '.join(map(str, item.data))}" if item.data else ""
             return f"element {item.name} {{ {' . '.join(map(str, item.parts))}{data} }}"
         case Process() if item.lasting:
-            return f"DHCP client on {item.argv[2]}{_inside(item.netns)}"
+            return f"DHCP{'v6' * item.name.startswith('dhcp6 ')} client on {item.argv[2]}{_inside(item.netns)}"
         case Process():
             return f"command{_inside(item.netns)}: {' '.join(item.argv)}"
 
