@@ -3,6 +3,10 @@
  * It stands between the program and the functions of the C library through which Python and SQLite reach the
  * kernel. Nothing happens until arm(); then calls are counted, those that change something and those that only
  * read apart. mode 1: count; 2: the n-th call of the class fails; 3: SIGKILL before it; 4: SIGKILL after it.
+ *
+ * A program that is started by another arms itself by its environment: ISTHMUS_FAULT is "MODE CLASS N ERRNO LOG
+ * PROGRAM", and it does so if its command line holds PROGRAM. ERRNO 0: the usual one. It counts together with what
+ * it forks. LOG is told what was counted, or what was hit. With ISTHMUS_FAULT_CALL only calls that begin so count.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -12,6 +16,8 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -22,7 +28,9 @@ enum { CHANGE, READ };
 enum { OFF, COUNT, FAIL, KILL_BEFORE, KILL_AFTER };
 
 static int mode, wanted_class, fired, after_class;
-static long wanted, counts[2];
+static int wanted_error;
+static const char *wanted_call, *log_path;
+static long wanted, own_counts[2], *counts = own_counts;
 #define NAMES 8192
 static char names[2][NAMES][64];
 
@@ -47,18 +55,57 @@ static void die(void)
         ;
 }
 
+static void tell(int which, long n, const char *name)
+{
+    char line[128];
+    int size = snprintf(line, sizeof line, "%d %ld %s\n", which, n, name);
+    int fd = syscall(SYS_openat, AT_FDCWD, log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    syscall(SYS_write, fd, line, size);
+    syscall(SYS_close, fd);
+}
+
+static __attribute__((constructor)) void arm_by_environment(void)
+{
+    const char *said = getenv("ISTHMUS_FAULT");
+    static char path[256], program[256], line[4096];
+    int how, which, error;
+    long n;
+    if (!said || sscanf(said, "%d %d %ld %d %255s %255[^\n]", &how, &which, &n, &error, path, program) != 6)
+        return;
+    int fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/cmdline", O_RDONLY);
+    long size = syscall(SYS_read, fd, line, sizeof line - 1);
+    syscall(SYS_close, fd);
+    for (long i = 0; i + 1 < size; i++)
+        if (!line[i])
+            line[i] = ' ';
+    if (!strstr(line, program))
+        return;
+    counts = mmap(0, sizeof own_counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    log_path = path;
+    wanted_call = getenv("ISTHMUS_FAULT_CALL");
+    wanted_error = error;
+    arm(how, which, n);
+}
+
 static int hit(int which, const char *name, const char *detail, int error)
 {
     if (mode == OFF)
         return 0;
-    long n = counts[which]++;
+    char said[64];
+    snprintf(said, sizeof said, "%s %s", name, detail ? detail : "");
+    if (wanted_call && strncmp(said, wanted_call, strlen(wanted_call)))
+        return 0;
+    long n = __atomic_fetch_add(&counts[which], 1, __ATOMIC_SEQ_CST);
     if (n < NAMES)
-        snprintf(names[which][n], 64, "%s %s", name, detail ? detail : "");
-    if (mode == COUNT || which != wanted_class || n != wanted)
+        memcpy(names[which][n], said, sizeof said);
+    int is_wanted = mode != COUNT && which == wanted_class && n == wanted;
+    if (log_path && (mode == COUNT || is_wanted))
+        tell(which, n, said);
+    if (!is_wanted)
         return 0;
     fired = 1;
     if (mode == FAIL) {
-        errno = error;
+        errno = wanted_error ? wanted_error : error;
         return 1;
     }
     if (mode == KILL_BEFORE)
@@ -71,6 +118,13 @@ static void passed(void)
 {
     if (after_class)
         die();
+}
+
+static const char *kind_of(int family, int protocol)
+{
+    static char kind[32];
+    snprintf(kind, sizeof kind, "%d %d", family, protocol);
+    return kind;
 }
 
 static const char *path_of(int fd)
@@ -117,7 +171,8 @@ CALL(ssize_t, CHANGE, sendto,
      (fd, data, size, flags, to, length), 0, ENOBUFS)
 CALL(ssize_t, CHANGE, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), 0, ENOBUFS)
 CALL(ssize_t, READ, recv, (int fd, void *data, size_t size, int flags), (fd, data, size, flags), 0, ENOBUFS)
-CALL(int, READ, socket, (int family, int type, int protocol), (family, type, protocol), 0, EMFILE)
+CALL(int, READ, socket, (int family, int type, int protocol), (family, type, protocol),
+     kind_of(family, protocol), EMFILE)
 CALL(int, READ, bind, (int fd, const struct sockaddr *to, socklen_t length), (fd, to, length), 0, ENOMEM)
 CALL(int, READ, socketpair, (int family, int type, int protocol, int ends[2]), (family, type, protocol, ends), 0, EMFILE)
 CALL(int, READ, setsockopt, (int fd, int level, int name, const void *value, socklen_t length),

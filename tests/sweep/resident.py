@@ -33,6 +33,7 @@ MODES: Final = {"fail": FAIL, "before": KILL_BEFORE, "after": KILL_AFTER}
 CHANGE, READ = 0, 1
 STATE, RUN = os.environ["ISTHMUS_STATE_DIR"], os.environ["ISTHMUS_RUN_DIR"]
 _READS: Final = {"fail": 12, "before": 0, "after": 0}  # every n-th call that only reads is swept too; 0: none
+_NETLINK: Final = ("socket 16", "setsockopt", "send ", "recv ")
 _FAULTS: Final = ctypes.CDLL(os.environ.pop("LD_PRELOAD"))
 _FAULTS.name_of.restype = ctypes.c_char_p
 
@@ -83,10 +84,12 @@ def _work(work: Callable[[Host], Any], how: int, which: int, number: int) -> Ans
             work(host)
     except (IsthmusError, OSError) as error:  # both of them a door says in one line
         answer = {"error": f"{type(error).__name__}: {error}", "undone": getattr(error, "undone", True)}
+        answer["bare"] = isinstance(error, OSError)
     except BaseException as error:  # noqa: BLE001  a traceback is what is looked for
         answer = {"error": repr(error), "odd": traceback.format_exc()}
     _FAULTS.disarm()
     answer["fired"] = bool(_FAULTS.has_fired())
+    answer["hit"] = _FAULTS.name_of(which, number).decode()
     if how == COUNT:
         for kind in (CHANGE, READ):
             answer[str(kind)] = [_FAULTS.name_of(kind, n).decode() for n in range(_FAULTS.counted(kind))]
@@ -188,6 +191,8 @@ class Sweep:
             return str(answer["odd"])
         if answer["error"] == "killed":
             return self._settle(answer)
+        if answer.get("bare") and answer["hit"].startswith(_NETLINK):
+            return f"not an error of ours: {answer['error']}"
         problem = self._after_failure(answer)
         return problem or self._settle(answer)
 

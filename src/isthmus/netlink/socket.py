@@ -11,7 +11,7 @@ import errno
 from _socket import AF_NETLINK, MSG_DONTWAIT, SO_RCVBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
 from struct import Struct
 
-from isthmus.errors import KernelError, NotPermitted
+from isthmus.errors import KernelError, NotPermitted, Unsupported
 from isthmus.netlink.wire import (
     MESSAGE_HEADER,
     NLM_F_ACK,
@@ -49,6 +49,10 @@ _ERROR: Final = Struct("=i")
 _RECEIVE_BYTES: Final = 1 << 17  # a message of a dump has 32 KiB at most, a link with all its functions 80
 _BUFFER_BYTES: Final = 1 << 22
 _MESSAGES_A_SEND: Final = 200
+_NAMES: Final = {NETLINK_ROUTE: "rtnetlink", NETLINK_NETFILTER: "nfnetlink"}
+_LACKING: Final = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT)
+_SHORT: Final = (errno.ENOBUFS, errno.ENOMEM)
+_RIGHTS: Final = "run as root, or inside a user namespace: unshare -Urn"
 
 
 class _Local(_thread._local):
@@ -77,8 +81,21 @@ class Answer:
         request = self.request
         found = KernelError(request.operation, request.subject, self.errno, self.extack)
         if self.errno == errno.EPERM:
-            return NotPermitted(found.message, hint="run as root, or inside a user namespace: unshare -Urn")
+            return NotPermitted(found.message, hint=_RIGHTS)
         return found
+
+
+def _wrapped(
+    operation: str, subject: str, cause: OSError, feature: str = "netlink"
+) -> KernelError | NotPermitted | Unsupported:
+    """Return what a system call on a netlink socket was refused with, as an error of ours."""
+    hint = "the kernel is short of memory: try again" if cause.errno in _SHORT else ""
+    found = KernelError(operation, subject, cause.errno or 0, cause.strerror or "", hint=hint)
+    if isinstance(cause, PermissionError):
+        return NotPermitted(found.message, hint=_RIGHTS)
+    if cause.errno in _LACKING:
+        return Unsupported(feature, found.message)
+    return found
 
 
 class Socket:
@@ -86,12 +103,26 @@ class Socket:
 
     `groups` are those it listens to; a `small` one keeps the kernel's default buffer (208 KiB), enough for the few
     answers from a namespace.
+
+    Raises:
+        NotPermitted, Unsupported, KernelError: it cannot be opened, or later: used.
     """
 
     def __init__(self, protocol: int, groups: Sequence[int] = (), *, small: bool = False) -> None:
-        self.handle = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
-        self.handle.bind((0, 0))
         self._sequence = 0
+        try:
+            self.handle = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
+            try:
+                self._set_up(protocol, groups, small=small)
+            except OSError:
+                self.handle.close()
+                raise
+        except OSError as cause:
+            name = _NAMES[protocol]
+            raise _wrapped("open", f"a socket of {name}", cause, feature=name) from cause
+
+    def _set_up(self, protocol: int, groups: Sequence[int], *, small: bool) -> None:
+        self.handle.bind((0, 0))
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
             self.handle.setsockopt(_SOL_NETLINK, option, 1)
         if protocol == NETLINK_ROUTE:
@@ -119,10 +150,10 @@ class Socket:
             return False
         self.handle.settimeout(timeout_s)
         try:
-            self._receive()
+            self._receive("an event")
         except TimeoutError:
             return False
-        except OSError as cause:
+        except KernelError as cause:
             if cause.errno != errno.ENOBUFS:  # events were lost: look again
                 raise
         return True
@@ -132,10 +163,10 @@ class Socket:
         found: list[bytes] = []
         try:
             while True:
-                found += [payload for _, _, _, payload in messages(self._receive(MSG_DONTWAIT))]
+                found += [payload for _, _, _, payload in messages(self._receive("events", MSG_DONTWAIT))]
         except BlockingIOError:
             return found
-        except OSError as cause:
+        except KernelError as cause:
             if cause.errno != errno.ENOBUFS:
                 raise
             return None
@@ -156,10 +187,10 @@ class Socket:
         for request in requests:
             parts += self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_ACK)
             answers[self._sequence] = Answer(request)
-        self.handle.send(b"".join(parts))
+        self._send(parts, requests[0])
         waiting = len(answers)
         while waiting:
-            for kind, flags, sequence, payload in messages(self._receive()):
+            for kind, flags, sequence, payload in messages(self._receive(requests[0])):
                 answer = answers.get(sequence)
                 if answer is None:
                     continue
@@ -202,11 +233,11 @@ class Socket:
         raise KernelError(request.operation, request.subject, errno.EINTR, "the dump changed under each of 16 tries")
 
     def _dump_once(self, request: Request) -> tuple[list[bytes], bool]:
-        self.handle.send(b"".join(self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_DUMP)))
+        self._send(self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_DUMP), request)
         found: list[bytes] = []
         intact = True
         while True:
-            for kind, flags, sequence, payload in messages(self._receive()):
+            for kind, flags, sequence, payload in messages(self._receive(request)):
                 if sequence != self._sequence:
                     continue
                 intact = intact and not flags & NLM_F_DUMP_INTR
@@ -237,10 +268,10 @@ class Socket:
             answers[self._sequence] = Answer(request)
         final = self._sequence
         parts += self._framed(end, NLM_F_REQUEST)
-        self.handle.send(b"".join(parts))
+        self._send(parts, begin)
         refused: list[Answer] = []
         while True:
-            for kind, flags, sequence, payload in messages(self._receive()):
+            for kind, flags, sequence, payload in messages(self._receive(begin)):
                 answer = answers.get(sequence)
                 if answer is None or kind != _NLMSG_ERROR:
                     continue
@@ -250,9 +281,24 @@ class Socket:
                 if sequence in (final, first):
                     return refused
 
-    def _receive(self, flags: int = 0) -> bytes:
+    def _send(self, parts: list[bytes], request: Request) -> None:
+        """Send messages, of which `request` is the first."""
+        try:
+            self.handle.send(b"".join(parts))
+        except OSError as cause:
+            raise _wrapped(request.operation, request.subject, cause) from cause
+
+    def _receive(self, wanted: Request | str, flags: int = 0) -> bytes:
+        """Receive what answers a request and those sent with it, or what a string names."""
         buffer = _local.buffer
-        size = self.handle.recv_into(buffer, 0, flags)
+        try:
+            size = self.handle.recv_into(buffer, 0, flags)
+        except (TimeoutError, BlockingIOError):
+            raise
+        except OSError as cause:
+            if not isinstance(wanted, str):
+                wanted = f"what the kernel says to: {wanted.operation} {wanted.subject}"
+            raise _wrapped("read", wanted, cause) from cause
         return bytes(memoryview(buffer)[:size])
 
     def _framed(self, request: Request, flags: int) -> list[bytes]:

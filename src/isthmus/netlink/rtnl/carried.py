@@ -89,7 +89,8 @@ def dump(index: int) -> list[tuple[Kind, Request]]:
     requests: list[tuple[Kind, Request]] = [
         (ADDRESS, Request(_RTM_GETADDR, 0, IFADDRMSG.pack(0, 0, 0, 0, index), "read addresses", what))
     ]
-    requests.append((NEXTHOP, Request(_RTM_GETNEXTHOP, 0, NHMSG.pack(0, 0, 0, 0) + attr_u32(NHA_OIF, index))))
+    of_link = NHMSG.pack(0, 0, 0, 0) + attr_u32(NHA_OIF, index)
+    requests.append((NEXTHOP, Request(_RTM_GETNEXTHOP, 0, of_link, "dump", "next hops")))
     for family in (AF_INET, AF_INET6):
         head = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         requests.append((ROUTE, Request(_RTM_GETROUTE, 0, head + attr_u32(RTA_OIF, index), "read routes", what)))
