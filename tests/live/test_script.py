@@ -20,7 +20,7 @@ from isthmus.testing import HOST4, HOST4_SECOND, HOST6, Host, Lab
 _MOVING: Final = re.compile(
     r".*_timer|.*_life_time|expires|handle|dynamic_neigh_lifetime|packets|bytes|tso_max_size|state|operstate"
     # That is the kernel's choice; `link` of `bridge link` is the far end's index, looked up in the wrong namespace.
-    r"|ifindex|link_index|link_netnsid|no|link"
+    r"|ifindex|link_index|link_netnsid|no|id|designated_port|link"
 )
 _LOOK: Final = r"""
 look() {
@@ -143,9 +143,20 @@ class Generator:
         names = [f"net{number}" for number in range(self._random.randint(1, 3))]
         networks = {name: self._network(number, name, names[:number]) for number, name in enumerate(names)}
         spaces = [f"ns{number}" for number in range(self._random.randint(1, 3))]
-        namespaces = {name: self._namespace(names) for name in spaces}
+        choices = {name: self._random.sample(names, self._random.randint(0, len(names))) for name in spaces}
+        namespaces = {name: self._namespace(chosen) for name, chosen in choices.items()}
         links = [self._link(number, spaces) for number in range(self._random.randint(0, 2))] if len(spaces) > 1 else []
         return {"name": "gen", "networks": networks, "namespaces": namespaces, "links": links}
+
+    def moved(self, declared: dict[str, Any]) -> dict[str, Any]:
+        """Return a declaration again, with each namespace on the next networks: links of one name come and go."""
+        names = list(declared["networks"])
+        following = dict(zip(names, names[1:] + names[:1], strict=True))
+        namespaces = {
+            name: self._namespace([following[one] for one in before["networks"]] or names[:1])
+            for name, before in declared["namespaces"].items()
+        }
+        return {**declared, "namespaces": namespaces}
 
     def _network(self, number: int, name: str, earlier: list[str]) -> dict[str, Any]:
         kind = self.kinds[name] = _KINDS[(self._seed + number) % len(_KINDS)]
@@ -167,8 +178,7 @@ class Generator:
             found["mtu"] = self._random.choice((1280, 1400, 9000) if 6 in families else (1000, 1280, 9000))
         return found
 
-    def _namespace(self, names: list[str]) -> dict[str, Any]:
-        chosen = self._random.sample(names, self._random.randint(0, len(names)))
+    def _namespace(self, chosen: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {"networks": {name: {} for name in chosen}}
         ports = [self._publish(name) for name in chosen if self.kinds[name] != "closed" for _ in range(3)]
         if ports:
@@ -210,6 +220,15 @@ def test_the_script_of_up_gives_the_state_of_the_engine(lab: Lab, seed: int) -> 
     drive(lab.host, f"wish = load_text({text!r}); do(up, wish); do(down, wish.name); reap(state_directory())")
     expect(lab.host, empty)
     check_scripts(lab.host, f"report = do(up, load_text({text!r}))")
+
+
+@pytest.mark.parametrize("seed", [seed for seed in range(16) if len(Generator(seed).declaration()["networks"]) > 1])
+def test_the_script_of_a_move_between_networks_gives_the_state_of_the_engine(lab: Lab, seed: int) -> None:
+    generator = Generator(seed)
+    declared = generator.declaration()
+    moved = json.dumps(generator.moved(declared))
+    drive(lab.host, f"do(up, load_text({json.dumps(declared)!r})); reap(state_directory())")
+    check_scripts(lab.host, f"report = do(up, load_text({moved!r}))")
 
 
 def test_the_generator_has_all_kinds() -> None:
@@ -363,6 +382,14 @@ links: [[{ns: a, ip: 10.9.0.5/30, name: v}, {ns: b, ip: 10.9.0.6/30, name: v}]]
 def test_the_script_of_a_changed_declaration_gives_the_state_of_the_engine(lab: Lab) -> None:
     drive(lab.host, f"do(up, load_text({_BEFORE!r})); reap(state_directory())")
     check_scripts(lab.host, f"report = do(up, load_text({_AFTER!r}))")
+
+
+def test_the_script_of_another_network_with_the_same_addresses_gives_the_state_of_the_engine(lab: Lab) -> None:
+    before = "namespaces: {a: {networks: {n: {ip: [10.1.0.9, 'fd01::9']}}}}\nname: d\n"
+    networks = "networks: {n: {subnets: [10.1.0.0/24, 'fd01::/64'], allow-overlap: true}}\n"
+    drive(lab.host, f"do(up, load_text({before + networks!r})); reap(state_directory())")
+    text = (before + networks).replace("n: {", "other: {")
+    check_scripts(lab.host, f"report = do(up, load_text({text!r}))")
 
 
 def test_show_commands_of_plan_is_the_script_of_up(lab: Lab) -> None:

@@ -90,8 +90,9 @@ class Dumper:
 
         Of what is `doomed` (not wished any more) it matters only that it is there, and of some not even that.
         What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or is
-        taken to be there and goes with it. What is `fresh` is not there, sysctls and directories excepted. A DHCP
-        client that is not there and ought to be (`missed`) is one that has ended: after a boot, too.
+        taken to be there and goes with it; but what a new link of that name is to have may be on the old one otherwise.
+        What is `fresh` is not there, sysctls and directories excepted. A DHCP client that is not there and ought to be
+        (`missed`) is one that has ended: after a boot, too.
         """
         state: HostState = {}
         elements: list[Element] = []
@@ -118,9 +119,11 @@ class Dumper:
         """Read an object, unless the link that it hangs on is not there, or about to go."""
         if isinstance(item, LinkAddress | Autoconf | Route):
             link = (item.netns, item.ifname)
-            if link in self._bare:
-                return item if is_doomed and link in self._falling else None
-            return self._read(item)
+            if link not in self._bare:
+                return self._read(item)
+            if link not in self._falling:
+                return None
+            return item if is_doomed else self._read(item)
         if isinstance(item, NamedNetns) and is_doomed:
             return self._doomed_netns(item)
         if isinstance(item, BridgedNic):

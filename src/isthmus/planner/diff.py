@@ -99,15 +99,18 @@ def diff(current: HostState, wanted: HostState) -> Plan:
         }
     gone = [item for key, item in current.items() if key not in wanted]
     links = _links_of(gone)
-    leaving = links.keys() | _renamed(current, wanted)
+    renamed = _renamed(current, wanted)
     bridges = {item.name for item in gone if type(item) is Bridge}
     # With the last IPv4 address of a link the kernel takes its routes away (net/ipv4/fib_frontend.c, fib_disable_ip).
     bare = {(item.netns, item.ifname) for item in gone if type(item) is LinkAddress and item.address.family == 4}
     coming: list[tuple[tuple[int, str], Step]] = []
     for key, item in wanted.items():
         found = current.get(key)
-        if found is not None and found != item and type(found) is Route and (found.netns, found.ifname) in leaving:
-            # Its link goes or gets another name, and no order can be given for a link that is no more.
+        if (type(found) is LinkAddress or type(found) is Route) and (found.netns, found.ifname) in links:
+            gone.append(found)
+            found = None
+        elif found is not None and found != item and type(found) is Route and (found.netns, found.ifname) in renamed:
+            # Its link gets another name, and no order can be given for a link that is no more.
             gone.append(found)
             found = None
         elif type(found) is Route and found.prefix.family == 4 and (found.netns, found.ifname) in bare:
@@ -208,6 +211,9 @@ def _falls_with(
         cause = ("bridge", item.ifname)
     elif type(item) is Sysctl:
         cause = ("bridge", _bridge_of(item))
-    elif isinstance(item, LinkAddress | Autoconf | Route) and item.key not in wanted:
-        return links.get((item.netns, item.ifname))
+    elif isinstance(item, LinkAddress | Autoconf | Route):
+        wish = wanted.get(item.key)
+        # A new link of that name comes when the old one is out of its way, with all that hangs on it.
+        if wish is None or wish.ifname == item.ifname:  # type: ignore[union-attr]
+            return links.get((item.netns, item.ifname))
     return cause if cause in current and cause not in wanted else None
