@@ -14,8 +14,8 @@ from collections.abc import Iterable
 import pytest
 from tests.live.sandbox import lay_over_etc, sandboxed
 
-from isthmus.errors import InvalidInput, NotFound, Refused
-from isthmus.kernel import netns, process, processes
+from isthmus.errors import InvalidInput, NotFound, Refused, Unavailable
+from isthmus.kernel import guard, netns, process, processes
 
 pytestmark = pytest.mark.live
 COMMANDS = "/run/isthmus/commands"
@@ -301,3 +301,14 @@ def test_a_kill_of_start_leaves_at_most_what_stop_finds(call: str) -> None:
     await_end(supervisors())
     assert processes.processes("/run/netns/a") == []
     assert process.state(COMMANDS, "a") is None
+
+
+@sandboxed
+def test_a_guard_that_ends_before_it_is_ready_is_none() -> None:
+    for _ in range(20):  # its end is seen when it closes its pipe, a moment before it is a zombie
+        with pytest.raises(Unavailable):
+            guard.start("raise SystemExit")
+    identity = guard.start("ready()\nimport time\ntime.sleep(600)")
+    pid = int(identity.split()[0])
+    guard.stop(identity)
+    assert processes.started(pid) is None

@@ -171,6 +171,10 @@ CALL(ssize_t, CHANGE, sendto,
      (fd, data, size, flags, to, length), 0, ENOBUFS)
 CALL(ssize_t, CHANGE, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), 0, ENOBUFS)
 CALL(ssize_t, READ, recv, (int fd, void *data, size_t size, int flags), (fd, data, size, flags), 0, ENOBUFS)
+CALL(ssize_t, READ, recvfrom,
+     (int fd, void *data, size_t size, int flags, struct sockaddr *from, socklen_t *length),
+     (fd, data, size, flags, from, length), 0, ENOBUFS)
+CALL(ssize_t, READ, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags), 0, ENOBUFS)
 CALL(int, READ, socket, (int family, int type, int protocol), (family, type, protocol),
      kind_of(family, protocol), EMFILE)
 CALL(int, READ, bind, (int fd, const struct sockaddr *to, socklen_t length), (fd, to, length), 0, ENOMEM)
@@ -202,6 +206,10 @@ CALL(int, CHANGE, umount2, (const char *path, int flags), (path, flags), path, E
 CALL(int, CHANGE, kill, (pid_t pid, int number), (pid, number), 0, EPERM)
 CALL(int, READ, memfd_create, (const char *name, unsigned int flags), (name, flags), name, EMFILE)
 CALL(int, READ, dup, (int fd), (fd), 0, EMFILE)
+CALL(int, READ, dup2, (int fd, int to), (fd, to), 0, EBUSY)
+CALL(pid_t, CHANGE, fork, (void), (), 0, EAGAIN)
+CALL(int, CHANGE, execve, (const char *path, char *const argv[], char *const environment[]),
+     (path, argv, environment), path, ENOMEM)
 
 int flock(int fd, int what)
 {

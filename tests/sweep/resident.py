@@ -2,11 +2,13 @@
 
 It forks a process for each call, as a command is one, with the n-th system call of that process failed or the
 process killed there (faults.c, loaded before it), and looks at the host by other eyes (witness.py) afterwards.
+Of verbs that have a `program`, the fault is in that one, which the process starts.
 The answer is one line of JSON.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,10 +19,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from tests.sweep.verbs import VERBS, Step, Verb, seed
+from tests.sweep.verbs import BESIDE, VERBS, Step, Verb, seed
 from tests.sweep.witness import difference, pending, witness
 
 import isthmus
@@ -34,7 +36,9 @@ CHANGE, READ = 0, 1
 STATE, RUN = os.environ["ISTHMUS_STATE_DIR"], os.environ["ISTHMUS_RUN_DIR"]
 _READS: Final = {"fail": 12, "before": 0, "after": 0}  # every n-th call that only reads is swept too; 0: none
 _NETLINK: Final = ("socket 16", "setsockopt", "send ", "recv ")
-_FAULTS: Final = ctypes.CDLL(os.environ.pop("LD_PRELOAD"))
+_LOG: Final = f"{STATE}.faults"
+_LIBRARY: Final = os.environ.pop("LD_PRELOAD")
+_FAULTS: Final = ctypes.CDLL(_LIBRARY)
 _FAULTS.name_of.restype = ctypes.c_char_p
 
 
@@ -48,15 +52,15 @@ def load_all() -> None:
 Answer = dict[str, Any]
 
 
-def call(work: Callable[[Host], Any], how: int = 0, which: int = 0, number: int = 0) -> Answer:
-    """Do work in a process of its own, with a fault; return how it ended."""
+def call(work: Callable[[Host], Any], how: int = 0, which: int = 0, number: int = 0, program: str = "") -> Answer:
+    """Do work in a process of its own, with a fault in it or in a program that it starts; return how it ended."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(reading)
         signal.signal(signal.SIGALRM, _hang)
         signal.alarm(15)
-        answer = _work(work, how, which, number)
+        answer = _work(work, how, which, number, program)
         os.write(writing, json.dumps(answer).encode())
         os._exit(0)
     os.close(writing)
@@ -74,11 +78,14 @@ def _hang(_number: int, _frame: object) -> None:
     raise RuntimeError("the call hangs")
 
 
-def _work(work: Callable[[Host], Any], how: int, which: int, number: int) -> Answer:
+def _work(work: Callable[[Host], Any], how: int, which: int, number: int, program: str) -> Answer:
     answer: Answer = {"error": None}
     seed(work)
     host = Host()
-    _FAULTS.arm(how, which, number)
+    if program:
+        os.environ |= {"LD_PRELOAD": _LIBRARY, "ISTHMUS_FAULT": f"{how} {which} {number} 0 {_LOG} {program}"}
+    else:
+        _FAULTS.arm(how, which, number)
     try:
         with host:
             work(host)
@@ -87,18 +94,59 @@ def _work(work: Callable[[Host], Any], how: int, which: int, number: int) -> Ans
         answer["bare"] = isinstance(error, OSError)
     except BaseException as error:  # noqa: BLE001  a traceback is what is looked for
         answer = {"error": repr(error), "odd": traceback.format_exc()}
-    _FAULTS.disarm()
-    answer["fired"] = bool(_FAULTS.has_fired())
-    answer["hit"] = _FAULTS.name_of(which, number).decode()
-    if how == COUNT:
+    if program:
+        os.environ.pop("ISTHMUS_FAULT")
+    else:
+        _FAULTS.disarm()
+        answer["fired"] = bool(_FAULTS.has_fired())
+        answer["hit"] = _FAULTS.name_of(which, number).decode()
+    if how == COUNT and not program:
         for kind in (CHANGE, READ):
             answer[str(kind)] = [_FAULTS.name_of(kind, n).decode() for n in range(_FAULTS.counted(kind))]
     try:
-        if os.path.exists(f"{STATE}/state.db"):
+        if os.path.exists(f"{STATE}/state.db") and "reaper" not in program:
             reap(STATE)
     except (IsthmusError, OSError) as error:
         answer["reap"] = repr(error)
     return answer
+
+
+def call_beside(work: Callable[[Host], Any], how: int, which: int, number: int, program: str) -> Answer:
+    """Do work whose program has a fault, and wait for what it left behind; `log` is what the fault library tells."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_LOG)
+    answer = call(work, how, which, number, program)
+    await_end(b"isthmus.engine.")
+    lines = []
+    with contextlib.suppress(FileNotFoundError), open(_LOG) as file:
+        lines = file.read().splitlines()
+    return {**answer, "log": lines, "fired": bool(lines), "hit": lines[0] if lines else ""}
+
+
+def await_end(words: bytes) -> None:
+    """Wait until no process of this lab has these words in its command line."""
+    deadline = time.monotonic() + 15
+    while found := [pid for pid, words_of in processes() if words in words_of]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{words.decode()} does not end: pids {found}")
+        time.sleep(0.01)
+
+
+def processes() -> Iterator[tuple[int, bytes]]:
+    """Yield the other processes of this lab, with their command lines and ISTHMUS_COMMAND, if they have one."""
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environment = file.read()
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read()
+        except OSError:
+            continue
+        if os.environ["ISTHMUS_LAB"].encode() in environment:
+            yield (
+                int(pid),
+                words + environment[environment.find(b"ISTHMUS_COMMAND=") :] * (b"ISTHMUS_COMMAND=" in environment),
+            )
 
 
 def said(lines: list[str]) -> str:
@@ -116,6 +164,7 @@ class Sweep:
         self._verb = verb
         self._mode = mode
         self.failures: list[str] = []
+        self.said: set[str] = set()
         self.points = 0
         self.tolerated: dict[str, int] = {}
         self._old: dict[str, Any] = {}
@@ -133,15 +182,25 @@ class Sweep:
             answer = call(step)
             if answer["error"]:
                 raise RuntimeError(f"{answer}")
+        if self._verb.program:
+            await_end(b"isthmus.engine.")
 
     def _whole(self) -> dict[int, list[str]]:
         """Run the verb once and return the calls that it makes."""
         self._steps(self._verb.first)
-        answer = call(self._verb.run, COUNT)
+        answer = self._faulty(COUNT, CHANGE, 0)
         if answer["error"]:
             raise RuntimeError(f"{answer}")
         self._steps(self._verb.back)
+        if self._verb.program:
+            lines = [line.split(" ", 2) for line in answer["log"]]
+            return {kind: [name for which, _, name in lines if which == str(kind)] for kind in (CHANGE, READ)}
         return {kind: answer[str(kind)] for kind in (CHANGE, READ)}
+
+    def _faulty(self, how: int, which: int, number: int) -> Answer:
+        if self._verb.program:
+            return call_beside(self._verb.run, how, which, number, self._verb.program)
+        return call(self._verb.run, how, which, number)
 
     def _reach_end(self) -> None:
         self._steps((*self._verb.first, self._verb.run))
@@ -158,7 +217,7 @@ class Sweep:
 
     def points_of(self, part: int, parts: int) -> list[tuple[int, int]]:
         # "After" a call is "before" the next, but for what others do meanwhile: a quarter of them.
-        step = 4 if self._mode == "after" else 1
+        step = self._verb.every * (4 if self._mode == "after" else 1)
         points = [(CHANGE, number) for number in range(0, len(self._trace[CHANGE]), step)]
         every = _READS[self._mode]
         if every:
@@ -166,7 +225,8 @@ class Sweep:
             points += [
                 (READ, number)
                 for number, name in enumerate(self._trace[READ])
-                if number % every == 0 or (number % 5 == 0 and name.startswith("recv"))
+                if (number % every == 0 and not self._verb.program)  # most of them are an interpreter's start
+                or (number % 5 == 0 and name.startswith(("recv", "read socket")))
             ]
         return points[part::parts]
 
@@ -183,7 +243,7 @@ class Sweep:
 
     def _point(self, which: int, number: int) -> str:
         self._steps(self._verb.first)
-        answer = call(self._verb.run, MODES[self._mode], which, number)
+        answer = self._faulty(MODES[self._mode], which, number)
         if answer.get("fired") is False:
             return self._settle(answer)  # the call went another way this time
         self.points += 1
@@ -191,7 +251,7 @@ class Sweep:
             return str(answer["odd"])
         if answer["error"] == "killed":
             return self._settle(answer)
-        if answer.get("bare") and answer["hit"].startswith(_NETLINK):
+        if answer.get("bare") and (self._verb.program or answer["hit"].startswith(_NETLINK)):
             return f"not an error of ours: {answer['error']}"
         problem = self._after_failure(answer)
         return problem or self._settle(answer)
@@ -200,9 +260,12 @@ class Sweep:
         """Check what a call that saw an error left, before anything repairs it."""
         now = look()
         error = answer["error"]
+        self.said.add(str(error))
         if error is None:
             name = "tolerated"
             self.tolerated[name] = self.tolerated.get(name, 0) + 1
+            if self._verb.program:
+                return ""  # it may have come after the call: then the next one sees it
             return self._unlike("no error, yet not the new state", now, self._new)
         if not answer["undone"]:
             return ""
@@ -228,11 +291,13 @@ class Sweep:
             return problem
         if left := pending(STATE):
             return f"the journal still holds {left}"
-        if now != self._old:
-            try:
+        try:
+            if now != self._old:
                 self._go_back()
-            except RuntimeError as error:
-                return str(error)
+            if self._verb.program:
+                await_end(b"kernel/supervisor.py")
+        except RuntimeError as error:
+            return str(error)
         return ""
 
     def _reset(self) -> None:
@@ -246,17 +311,10 @@ class Sweep:
 
 def clear() -> None:
     """Take away all that is ours without the engine."""
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                environment = file.read()
-            with open(f"/proc/{pid}/cmdline", "rb") as file:  # of whom a supervisor has asked to clear a run
-                words = file.read()
-            ours = b"ISTHMUS_COMMAND=" in environment or b"isthmus.engine.running" in words
-            if ours and os.environ["ISTHMUS_LAB"].encode() in environment:
-                os.kill(int(pid), signal.SIGKILL)
-        except OSError:
-            continue
+    for pid, words in processes():
+        if any(one in words for one in (b"ISTHMUS_COMMAND=", b"isthmus.engine.", b"kernel/supervisor.py")):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
     names = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
     for name in names:
         subprocess.run(("ip", "netns", "del", name), check=False, capture_output=True)
@@ -301,10 +359,15 @@ def bring_home() -> None:
 def main() -> None:
     verb, mode, part, parts = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     load_all()
-    sweep = Sweep(VERBS[verb], mode)
+    sweep = Sweep((VERBS | BESIDE)[verb], mode)
     sweep.run(sweep.points_of(part, parts))
     clear()
-    answer = {"points": sweep.points, "tolerated": sweep.tolerated, "failures": sweep.failures}
+    answer = {
+        "points": sweep.points,
+        "tolerated": sweep.tolerated,
+        "failures": sweep.failures,
+        "said": sorted(sweep.said),
+    }
     print(json.dumps(answer))
 
 

@@ -1,8 +1,9 @@
-"""What the command line says of a netlink socket that the kernel refuses, or that fails while it is used."""
+"""What the command line says of system calls that fail: on its netlink sockets, and in programs that it starts."""
 
 from __future__ import annotations
 
 import errno
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,11 +11,21 @@ import pytest
 
 from isthmus.testing import Lab, snapshot
 
-FAIL = 2
+FAIL, KILL = 2, 3
 CHANGE, READ = 0, 1
 CREATE = ("network", "create", "br0", "--subnet", "10.7.0.0/24")
 # The family and protocol of a netlink socket: linux/netlink.h.
 ROUTE, NETFILTER = "socket 16 0", "socket 16 12"
+
+
+def faulty(lab: Lab, faults: Path, fault: str, call: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line with a fault (faults.c): MODE CLASS N ERRNO, and after a colon the program that it is in."""
+    how, _, program = fault.partition(":")
+    log = lab.host.path / "faults"
+    environment = {"LD_PRELOAD": str(faults), "ISTHMUS_FAULT": f"{how} {log} {program}", "ISTHMUS_FAULT_CALL": call}
+    done = lab.host.run(sys.executable, "-m", "isthmus.doors.cli", *argv, env=environment, check=False)
+    assert log.exists(), done.stderr
+    return done
 
 
 @pytest.mark.parametrize(
@@ -33,7 +44,6 @@ ROUTE, NETFILTER = "socket 16 0", "socket 16 12"
 @pytest.mark.parametrize("verb", [CREATE, ("attach", "br0", "a")], ids=["network create", "attach"])
 def test_a_refusal_of_a_netlink_socket_is_told_in_the_words_of_the_kernel(
     lab: Lab,
-    tmp_path: Path,
     faults: Path,
     verb: tuple[str, ...],
     call: str,
@@ -46,13 +56,50 @@ def test_a_refusal_of_a_netlink_socket_is_told_in_the_words_of_the_kernel(
         lab.host.isthmus(*CREATE)
         lab.host.isthmus("ns", "create", "a")
     before = snapshot(lab.host)
-    log = tmp_path / "log"
-    fault = f"{FAIL} {kind} 0 {error} {log} isthmus.doors.cli"
-    environment = {"LD_PRELOAD": str(faults), "ISTHMUS_FAULT": fault, "ISTHMUS_FAULT_CALL": call}
-    done = lab.host.run(sys.executable, "-m", "isthmus.doors.cli", *verb, env=environment, check=False)
-    assert log.exists(), done.stderr
+    done = faulty(lab, faults, f"{FAIL} {kind} 0 {error}:isthmus.doors.cli", call, *verb)
     first, *more = done.stderr.splitlines()
     assert (done.returncode, first.startswith("error: cannot "), said in first) == (status, True, True), done.stderr
     assert all(line.startswith("hint: ") for line in more), done.stderr
+    assert snapshot(lab.host) == before
+    lab.host.isthmus(*verb)
+
+
+@pytest.mark.parametrize(
+    ("verb", "fault", "call", "status", "said"),
+    [
+        (
+            CREATE,
+            f"{KILL} {CHANGE} 0 0:nft -f -",
+            "send",
+            1,
+            "cannot load table inet isthmus: /usr/sbin/nft was ended by",
+        ),
+        (CREATE, f"{FAIL} {CHANGE} 0 0:nft -f -", "sendmsg", 1, "No buffer space available"),
+        (
+            ("run", "true"),
+            f"{KILL} {CHANGE} 0 0:supervisor.py",
+            "fork",
+            125,
+            "its process ended before the program ran",
+        ),
+        (("run", "true"), f"{FAIL} {CHANGE} 0 0:supervisor.py", "fork", 125, "its supervisor ended: EAGAIN (Resource"),
+        (
+            ("run", "-d", "true"),
+            f"{FAIL} {CHANGE} 0 0:supervisor.py",
+            "openat log",
+            125,
+            "its supervisor ended: ENOSPC (",
+        ),
+        (("run", "true"), f"{FAIL} {CHANGE} 0 0:supervisor.py", "open /dev/null", 125, "supervisor of web was killed"),
+    ],
+)
+def test_a_fault_in_a_program_beside_is_told(
+    lab: Lab, faults: Path, verb: tuple[str, ...], fault: str, call: str, status: int, said: str
+) -> None:
+    before = snapshot(lab.host)
+    verb = (verb[0], "--name", "web", *verb[1:]) if verb[0] == "run" else verb
+    done = faulty(lab, faults, fault, call, *verb)
+    assert (done.returncode, said in done.stderr, done.stdout) == (status, True, ""), done.stderr
+    assert "Traceback" not in done.stderr
     assert snapshot(lab.host) == before
     lab.host.isthmus(*verb)

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.sweep.verbs import VERBS
+from tests.sweep.verbs import BESIDE, VERBS
 
 from isthmus.testing import Lab, snapshot
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", VERBS | BESIDE)
 @pytest.mark.parametrize("mode", ["fail", "before", "after"])
 def test_a_fault_leaves_the_old_or_the_new_state(lab: Lab, faults: Path, verb: str, mode: str) -> None:
     pristine = snapshot(lab.host)
@@ -25,8 +25,9 @@ def test_a_fault_leaves_the_old_or_the_new_state(lab: Lab, faults: Path, verb: s
     path = f"{ROOT / 'src'}:{ROOT}"
     done = lab.host.run(*argv, cwd=ROOT, env={"LD_PRELOAD": str(faults), "PYTHONPATH": path}, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     answer = json.loads(done.stdout)
-    print(f"{verb}, {mode}: {answer['points']} points, {answer['tolerated']}")
+    print(f"{verb}, {mode}: {answer['points']} points, {answer['tolerated']}", *answer["said"], sep="\n")
     assert answer["failures"] == [], "\n".join([f"{len(answer['failures'])} points:", *answer["failures"]])
-    assert answer["points"] >= VERBS[verb].floor // (5 if mode == "after" else 1)
+    assert answer["points"] >= (VERBS | BESIDE)[verb].floor // (5 if mode == "after" else 1)
     assert snapshot(lab.host) == pristine

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import select
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,11 +16,14 @@ from isthmus.declare.words import publish as port
 from isthmus.engine import (
     Host,
     attach,
+    attend,
+    clear_run,
     confirm,
     create_namespace,
     create_network,
     detach,
     down,
+    leave_to_child,
     publish,
     reap,
     remove_namespace,
@@ -31,7 +37,7 @@ from isthmus.engine import (
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, ForwardingWish, NetworkWish, RunWish
 
-__all__ = ["VERBS", "Step", "Verb", "seed"]
+__all__ = ["BESIDE", "VERBS", "Step", "Verb", "seed"]
 
 Step = Callable[[Host], Any]
 
@@ -70,7 +76,9 @@ class Verb:
     """`before` steps lead from an empty host to where the verb starts, `back` from after it to there.
 
     `leaving`: a call that fails on the way has been led to its end; else to its start. `first` steps are part
-    of each round, ahead of the verb, without faults.
+    of each round, ahead of the verb, without faults. `program`: the fault is not in the call but in the program that
+    it starts whose command line holds this; it may fail or be killed when the call has succeeded already. Each
+    `every`-th call is swept.
     """
 
     before: tuple[Step, ...]
@@ -79,6 +87,8 @@ class Verb:
     leaving: bool = False
     first: tuple[Step, ...] = ()
     floor: int = 20
+    program: str = ""
+    every: int = 1
 
 
 def _network(name: str, *subnets: str) -> Step:
@@ -196,8 +206,61 @@ VERBS: Final = {
 }
 
 
+def _run_and_remove(host: Host) -> None:
+    _RUN(host)
+    _REMOVE_RUN(host)
+
+
+def _run_to_its_end(host: Host) -> None:
+    ran = run(host, _RUN_WISH.replace(argv=("true",), foreground=True))
+    if attend(ran) not in (0, None):
+        raise AssertionError("an end of the supervisor is taken for the command's")
+    clear_run(host, ran.name)
+
+
+def _run_briefly(host: Host) -> None:
+    ran = run(host, _RUN_WISH.replace(argv=("true",)))
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(ran.pid)
+        select.select([pidfd], [], [])  # what clears is there when the supervisor has ended
+        os.close(pidfd)
+
+
+def _detach_and_leave(host: Host) -> None:
+    _DETACH(host)
+    leave_to_child(host.directory)
+
+
+def _past_the_deadline(host: Host) -> None:
+    create_network(host, NetworkWish(name="lan0", uplink="nic", nic="eth0"), confirm_within=_A_MOMENT_S)
+    time.sleep(_A_MOMENT_S)
+
+
+_A_MOMENT_S: Any = 0.3  # of whole seconds there would be too many
+_SUPERVISOR: Final = "kernel/supervisor.py"
+
+BESIDE: Final = {
+    "nft": Verb((repair,), _WITH_NEIGHBOUR[0], (_REMOVE_NETWORK,), program="nft -f -", floor=1),
+    "supervisor": Verb(_WITH_NEIGHBOUR, _run_and_remove, (), program=_SUPERVISOR),
+    "supervisor in the foreground": Verb(_WITH_NEIGHBOUR, _run_to_its_end, (), program=_SUPERVISOR, floor=15),
+    "clearing of a run": Verb(_WITH_NEIGHBOUR, _run_briefly, (), program="isthmus.engine.running", floor=12, every=5),
+    "reaper": Verb(
+        _WITH_NEIGHBOUR,
+        _detach_and_leave,
+        (),
+        first=(_ATTACH,),
+        leaving=True,
+        program="isthmus.engine.reaper",
+        floor=12,
+        every=3,
+    ),
+    "guard": Verb((repair,), _past_the_deadline, (), program="isthmus.engine.confirming", floor=8, every=8),
+}
+
 _STEPS: Final = list(
-    dict.fromkeys(step for verb in VERBS.values() for step in (*verb.before, *verb.first, verb.run, *verb.back))
+    dict.fromkeys(
+        step for verb in (VERBS | BESIDE).values() for step in (*verb.before, *verb.first, verb.run, *verb.back)
+    )
 )
 
 

@@ -89,9 +89,11 @@ def _is_set(found: list[Any]) -> bool:
 def _sysctls() -> list[str]:
     lines = []
     for folder in _LINK_SYSCTLS:
-        for path in Path("/proc/sys", folder).glob("*/*"):
-            with contextlib.suppress(OSError):
-                lines.append(f"{path} = {path.read_text().strip()}")
+        for link in Path("/proc/sys", folder).iterdir():
+            with contextlib.suppress(OSError):  # a link that goes
+                for path in link.iterdir():
+                    with contextlib.suppress(OSError):
+                        lines.append(f"{path} = {path.read_text().strip()}")
     lines.append(f"ip_forward = {Path('/proc/sys/net/ipv4/ip_forward').read_text().strip()}")
     return sorted(line for line in lines if "stable_secret" not in line)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["start", "stop"]
 
 _UNIT: Final = "unit "
-_BY_PIPE: Final = "import os\ndef ready():\n os.close(3)\n"
+_BY_PIPE: Final = "import os\ndef ready():\n os.write(3, b'+')\n os.close(3)\n"
 # sd_notify(3); a leading @ stands for the NUL of an abstract address.
 _BY_NOTE: Final = """import os, _socket
 def ready():
@@ -48,11 +48,11 @@ def start(program: str) -> str:
     finally:
         os.close(writer)
     try:
-        os.read(reader, 1)  # ends when it is ready, or has ended
+        is_ready = os.read(reader, 1)  # end of file: it has ended, or is about to
     finally:
         os.close(reader)
     since = started(pid)
-    if since is None:
+    if not is_ready or since is None:
         raise Unavailable("cannot start what would take the change back")
     return f"{pid} {since}"
 

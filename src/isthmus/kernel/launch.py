@@ -121,17 +121,18 @@ def _tell(
         control.sendall(b"%8d" % len(text) + text)
         # The supervisor starts nothing before it hears that its pid is on record: a kill of ours up to here
         # ends it, and from here on `stop` finds it.
-        pid = int(control.recv(32) or 0)
+        said = control.recv(32)
+        pid = int(said) if said[:1].isdigit() else 0
         birth = started(pid) if pid else None
         if birth is None:
-            raise Unavailable(f"cannot start command of {name}: its supervisor ended")
+            raise _failure(name, said)
         with open(f"{folder}/pid.new", "w") as file:
             file.write(f"{pid} {birth} {netns.st_dev} {netns.st_ino}\n")
         os.rename(f"{folder}/pid.new", f"{folder}/pid")
         control.send(b"g")
         answer = _read_all(control)
     except ConnectionError:
-        raise Unavailable(f"cannot start command of {name}: its supervisor ended") from None
+        raise _failure(name, b"") from None
     if answer != b"+":
         raise _refusal(name, argv[0], answer)
     return pid
@@ -145,14 +146,25 @@ def _read_all(control: _socket.socket) -> bytes:
     return answer
 
 
+def _failure(name: str, said: bytes) -> Unavailable:
+    """Return what a supervisor failed of; it may have said so."""
+    why = f": {_named(int(said[1:]))}" if said.startswith(b"-") else ""
+    return Unavailable(f"cannot start command of {name}: its supervisor ended{why}")
+
+
+def _named(number: int) -> str:
+    return f"{errno.errorcode.get(number, number)} ({os.strerror(number)})"
+
+
 def _refusal(name: str, program: str, answer: bytes) -> IsthmusError:
+    if answer.startswith(b"-"):
+        return _failure(name, answer)
     number, _, rest = answer[1:].partition(b"\0")
-    if not number:
+    if not number or not answer.startswith(b"+"):
         return Unavailable(f"cannot start command of {name}: its process ended before the program ran")
     what = rest.rstrip(b"\0").decode(errors="replace")
     if what:
         return Refused(f"cannot start command of {name}: {what}")
     code = int(number)
-    words = f"{errno.errorcode.get(code, code)} ({os.strerror(code)})"
-    message = f"cannot start command of {name}: {program}: {words}"
+    message = f"cannot start command of {name}: {program}: {_named(code)}"
     return ProgramNotFound(message) if code == errno.ENOENT else NotExecutable(message)

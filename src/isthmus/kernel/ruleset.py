@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from isthmus.errors import KernelError, Unsupported
+from isthmus.errors import KernelError, Unavailable, Unsupported
 from isthmus.kernel.access import Access
 from isthmus.model.ruleset import FAMILIES, RULESET, element_command
 from isthmus.netlink import nft
@@ -100,12 +100,15 @@ def load_ruleset(family: str, elements: Iterable[Element], lock: int) -> None:
 
     Raises:
         Unsupported: there is no `nft` program.
-        KernelError: nft or the kernel refuses it.
+        KernelError: nft or the kernel refuses it. Unavailable: nft was ended by a signal.
     """
     table = f"table {family} isthmus"
     text = f"{table}\ndelete {table}\n{ruleset_text(family)}"
     text += "".join(f"{element_command('add', one)}\n" for one in elements)
-    status, words = _feed(_program(), ("-f", "-"), text.encode(), lock)
+    program = _program()
+    status, words = _feed(program, ("-f", "-"), text.encode(), lock)
+    if status < 0:
+        raise Unavailable(f"cannot load {table}: {program} was ended by signal {-status}")
     if status:
         raise KernelError("load", table, errno.EINVAL, words.strip().replace("\n", "; "))
 

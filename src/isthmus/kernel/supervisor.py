@@ -8,6 +8,7 @@ namespaces, starts the command inside, and adopts whatever the command leaves be
     starter     "g"                       the pid is on record (end of file instead: the starter died, so do we)
     supervisor  "+", end of file          the program runs
              or "+", errno NUL what NUL   it could not be started
+             or "-", errno                at any time until then: the supervisor could not do its part
 
 `where` and `then` are launch.py's Way. In the foreground it is a child of its starter, whose end is a SIGTERM to
 us: the command has the starter's descriptors, session and process group, and the supervisor ends with the
@@ -53,16 +54,36 @@ _HEARD: Final = {_signal.SIGTERM, _signal.SIGCHLD, *(_SIGRTMIN + number for numb
 
 
 class _Command:
-    """The command: its pid, 0 once it has ended, and how it ended."""
+    """The command: its pid, 0 once it has ended, and how it ended.
 
-    def __init__(self, pid: int, folder: int) -> None:
+    `then` is what is started when all has ended, unless `starter` lives: the process that waits, 0 in the background.
+    """
+
+    def __init__(self, pid: int, folder: int, starter: int, then: tuple[str, ...]) -> None:
         self.pid = pid
         self.folder = folder
+        self.starter = starter
+        self.then = then
         self.status = 127
 
 
 def main(control: int) -> NoReturn:
     """Wait to be told; run the command; outlive it and its descendants."""
+    try:
+        command = _start(control)
+    except OSError as error:
+        try:
+            posix.write(control, b"-%d" % (error.errno or 0))
+        finally:
+            posix._exit(1)
+    try:
+        _outlive(command)
+    finally:
+        posix.kill(posix.getpid(), _signal.SIGKILL)  # out of order: a status would be taken for the command's
+
+
+def _start(control: int) -> _Command:
+    """Be told what to run, and run it."""
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _TOLD | _HEARD) - _TOLD
     posix.set_inheritable(control, False)
     starter = posix.getppid()
@@ -85,13 +106,18 @@ def main(control: int) -> NoReturn:
     if not pid:
         _run(control, netns, where, mask, environment, argv)
     posix.close(control)
+    return _Command(pid, folder, starter, then)
+
+
+def _outlive(command: _Command) -> NoReturn:
+    """Wait until all has ended, and end as the command did; start what is to be done then, if nobody else does it."""
+    then, starter = command.then, command.starter
     if starter:
-        _leave_terminal(pid, folder)
+        _leave_terminal(command.pid, command.folder)
     posix.chdir("/")
-    command = _Command(pid, folder)
     _watch(command, transient=bool(then))
     try:
-        posix.unlink("pid", dir_fd=folder)
+        posix.unlink("pid", dir_fd=command.folder)
     except OSError:
         then = ()  # `stop` was faster, and whoever stops a command clears away what it had
     if then and posix.getppid() != starter:
