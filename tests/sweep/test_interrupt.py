@@ -1,8 +1,10 @@
-"""Ctrl-C at any instant of `up` leaves the old or the new state, without a repair."""
+"""Ctrl-C at any instant leaves the old or the new state, without a repair."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import random
 import signal
 import subprocess
@@ -61,3 +63,33 @@ def test_an_interrupted_up_leaves_the_old_or_the_new_state(lab: Lab, tmp_path: P
         assert unlike(lab, old) == [], f"round {number}: {process.returncode} {errors}"
     assert sum(status in (130, -signal.SIGINT) for status, _ in outcomes) >= 3, outcomes
     assert any(not is_new for _, is_new in outcomes), outcomes
+
+
+# Stands in for nft: loads what it is given when it hears of it.
+LATE_NFT = """#!/bin/sh
+echo started >{folder}/started
+read -r _ <{folder}/go
+exec {folder}/nft "$@"
+"""
+
+
+def test_what_nft_would_load_after_an_interrupt_is_not_loaded(lab: Lab, tmp_path: Path) -> None:
+    before = snapshot(lab.host)
+    for name in ("started", "go"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "late").write_text(LATE_NFT.format(folder=tmp_path))
+    program = lab.host.run("sh", "-c", "command -v nft").stdout.strip()
+    lab.host.run("sh", "-ec", f"cp {program} nft; chmod +x late; mount --bind late {program}", cwd=tmp_path)
+    argv = (sys.executable, "-m", "isthmus.doors.cli", "network", "create", "br0", "--subnet", "10.7.0.0/24")
+    process = lab.host.spawn("env", "--default-signal=INT", *argv)
+    assert (tmp_path / "started").read_text() == "started\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    try:
+        go = os.open(tmp_path / "go", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        assert error.errno == errno.ENXIO, "nobody waits any more"  # noqa: PT017
+    else:
+        os.close(go)
+    lab.host.run("umount", program)
+    assert unlike(lab, before) == []

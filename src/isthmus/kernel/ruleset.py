@@ -35,6 +35,7 @@ __all__ = [
 
 _PROGRAMS: Final = ("/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/usr/bin/nft")
 _NFTA_TABLE_FLAGS: Final = 2
+_SIGKILL: Final = 9
 _PLACEHOLDER: Final = "@VERSION@"
 
 
@@ -130,7 +131,12 @@ def _feed(program: str, words: Iterable[str], text: bytes, lock: int | None) -> 
         if lock is not None:
             actions.append((os.POSIX_SPAWN_DUP2, lock, 3))
         pid = os.posix_spawn(program, [program, *words], os.environ, file_actions=actions)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        try:
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except BaseException:  # Ctrl-C: it shall not load what is about to be undone
+            os.kill(pid, _SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         os.lseek(says, 0, os.SEEK_SET)
         return status, os.read(says, 4000).decode(errors="replace")
     finally:
