@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -589,3 +590,21 @@ def test_a_state_file_of_version_1_is_read_and_brought_up_to_date(lab: Lab) -> N
     ]
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_for_good_is_for_the_namespace_that_boots(lab: Lab, tmp_path: Path) -> None:
+    """The lab's host plays PID 1's namespace; /etc is the same in both."""
+    inside = (sys.executable, "-m", "isthmus.doors.cli", "forwarding")
+    script = """
+    "$@" on --persist >/dev/null || exit 9
+    export ISTHMUS_STATE_DIR=$0/state ISTHMUS_RUN_DIR=$0/run
+    unshare --net "$@" off --persist; echo $?
+    unshare --net "$@" on --persist; echo $?
+    unshare --net "$@" on >/dev/null; echo $?
+    """
+    boot = ("unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script, str(tmp_path))
+    done = lab.host.run(*boot, *inside)
+    assert done.stdout.split() == ["3", "3", "0"]
+    said = "error: cannot keep forwarding for the next boot: it reads /etc/sysctl.d/60-isthmus-forwarding.conf for "
+    assert done.stderr.count(said) == 2
+    assert lab.host.run("cat", "/etc/sysctl.d/60-isthmus-forwarding.conf").stdout.count(" = 1\n") == 2

@@ -12,6 +12,7 @@ from isthmus.engine.forwarding_words import called, effects, needs, undone
 from isthmus.errors import NotFound, Refused, Unsupported
 from isthmus.kernel.facts import forwarding_links, read_copies
 from isthmus.kernel.files import read_text
+from isthmus.kernel.netns import boots_elsewhere
 from isthmus.kernel.sysctl import read_sysctl
 from isthmus.model.host import HOST
 from isthmus.model.network import Borrowed, Forwarding, Record
@@ -101,6 +102,8 @@ def _course(host: Host, wish: ForwardingWish, *, on: bool) -> _Course:
     record = Edit(puts=file_rows(known)).on(known)
     rows = dict(record.forwarding)
     if not on:
+        if wish.persist:
+            _check_boot()
         return _off(host, wish, known, record)
     rows |= wished_rows(host, (wish,), record)
     edit = _edit(known, rows)
@@ -140,6 +143,15 @@ def _places(host: Host, wish: ForwardingWish, record: Record) -> Iterator[tuple[
             yield family, link
 
 
+def _check_boot() -> None:
+    """Refuse to write for a boot what a boot would do to another network namespace."""
+    if boots_elsewhere():
+        raise Refused(
+            f"cannot keep forwarding for the next boot: it reads {OWN_FILE} for the network namespace of PID 1",
+            hint="without --persist it is switched here; for the host, say it in the host's namespace",
+        )
+
+
 def _check_owner(before: Forwarding | None, owner: str) -> None:
     """Refuse to change what another declaration, or a command, asked for."""
     if before is None or before.owner == owner:
@@ -177,6 +189,8 @@ def wished_rows(host: Host, wishes: Iterable[ForwardingWish], record: Record, ow
                 row = row.replace(uplinks=tuple(sorted(uplinks)))
             if row != before:
                 _check_owner(before, owner)
+            if wish.persist and row != before:
+                _check_boot()
             if row.persist and not is_ours(read_text(OWN_FILE)):
                 raise Refused(f"{OWN_FILE} is not ours: it does not begin as we do", hint="give it another name")
             rows[row.id] = row

@@ -26,6 +26,7 @@ __all__ = [
     "RUN",
     "Inside",
     "boot_identity",
+    "boots_elsewhere",
     "check_name",
     "cookie",
     "forget_own",
@@ -216,6 +217,18 @@ def boot_identity() -> tuple[str, int]:
         return os.read(fd, 64).decode().strip(), own_cookie()
     finally:
         os.close(fd)
+
+
+def boots_elsewhere() -> bool:
+    """Whether PID 1 has our /etc in another network namespace: then what a boot reads there is not for this one.
+
+    False where it cannot be known: /proc/1 is not for everybody to look at.
+    """
+    try:
+        theirs, ours = os.stat("/proc/1/ns/net"), os.stat(_OWN)
+        return not os.path.samestat(theirs, ours) and os.path.samestat(os.stat("/proc/1/root/etc"), os.stat("/etc"))
+    except OSError:
+        return False
 
 
 def _probe() -> _socket.socket:
