@@ -172,6 +172,17 @@ def test_a_background_one_keeps_directory_and_environment_and_logs(lab: Lab, bef
     assert lab.host.isthmus("logs", "job", check=False).returncode == 4
 
 
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_caller_may_have_closed_its_descriptors(lab: Lab, before: str, closed: str) -> None:
+    line = f'"$0" "$@" run -d --name job -- sh -c "echo said; cat; echo bad >&2; exec sleep 600" {closed}'
+    lab.host.run("sh", "-c", line, *command())
+    wait_for(lambda: lab.host.isthmus("logs", "job").stdout == "said\nbad\n", "what it says")
+    assert lab.host.isthmus("stop", "job").returncode == 0
+    done = lab.host.run("sh", "-c", f'"$0" "$@" run -- sh -c "exit 7" {closed}', *command(), check=False)
+    assert done.returncode == 7
+    await_state(lab, before)
+
+
 # How it ends
 
 

@@ -93,7 +93,7 @@ def _start(control: int) -> _Command:
     if not size or len(text) < size:
         posix._exit(1)
     directory, netns, where, environment, then, argv = marshal.loads(text)
-    folder = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY)
+    folder = _open_folder(directory)
     if where != "foreground":
         starter, mask = 0, set()
         _leave_starter(control, folder)
@@ -131,6 +131,17 @@ def _read(control: int, size: int) -> bytes:
     while len(text) < size and (part := posix.read(control, size - len(text))):
         text += part
     return text
+
+
+def _open_folder(directory: str) -> int:
+    """Open a directory, above the descriptors that the command has: its caller may have closed some."""
+    fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY)
+    if fd > 2:
+        return fd
+    try:
+        return _open_folder(directory)
+    finally:
+        posix.close(fd)
 
 
 def _leave_starter(control: int, folder: int) -> None:

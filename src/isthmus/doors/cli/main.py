@@ -24,6 +24,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line of this process; does not return."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_closed()
     supervisor = _supervisor() if sys.argv[1:2] == ["run"] else None
     from isthmus.doors.cli.session import Session, end
 
@@ -39,6 +41,13 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     end(status)
+
+
+def _open_closed() -> None:
+    """Have what the caller closed lead nowhere, so that no other file gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  it stays open
 
 
 def _supervisor() -> Supervisor | None:
