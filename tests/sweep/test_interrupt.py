@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -81,8 +82,10 @@ def test_what_nft_would_load_after_an_interrupt_is_not_loaded(lab: Lab, tmp_path
     program = lab.host.run("sh", "-c", "command -v nft").stdout.strip()
     lab.host.run("sh", "-ec", f"cp {program} nft; chmod +x late; mount --bind late {program}", cwd=tmp_path)
     argv = (sys.executable, "-m", "isthmus.doors.cli", "network", "create", "br0", "--subnet", "10.7.0.0/24")
+    started = os.open(tmp_path / "started", os.O_RDONLY | os.O_NONBLOCK)
     process = lab.host.spawn("env", "--default-signal=INT", *argv)
-    assert (tmp_path / "started").read_text() == "started\n"
+    assert select.select([started], [], [], 30)[0], "nft is not started"
+    os.close(started)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     try:
