@@ -347,6 +347,12 @@ def test_bad_input_is_named_by_line_and_field(text: str, line: int, field: str, 
     assert str(only).startswith(f"x.yaml:{line}:{only.column}: {field}")
 
 
+def test_what_a_whole_lacks_is_said_beside_the_faults_of_its_parts() -> None:
+    with pytest.raises(DeclarationErrors) as caught:
+        loads("namespaces: {n: {publish: 8080, command: []}}\n", "x.yaml")
+    assert {one.field for one in caught.value.errors} == {"namespaces.n.publish", "namespaces.n"}
+
+
 def test_all_errors_are_said_at_once() -> None:
     text = """\
 networks:

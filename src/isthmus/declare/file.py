@@ -233,10 +233,7 @@ def _read(tree: object, source: str, problems: _Problems) -> Declaration:
     try:
         shape = FileShape.model_validate(tree)
     except ValidationError as error:
-        faulty = error.errors(include_url=False)
-        for one in faulty:
-            _report(one, problems)
-        shape = _well_shaped(tree, [one["loc"] for one in faulty])
+        shape = _well_shaped(tree, error, problems)
     wish = shape.wish(stem, source)
     for said in check.declaration(wish):
         problems.add_field(said.field, said.value, said.why, said.hint)
@@ -271,13 +268,15 @@ def _report(error: ErrorDetails, problems: _Problems) -> None:
         problems.add_field(field, value, _WORDS.get(error["type"], error["msg"].lower()))
 
 
-def _well_shaped(tree: dict[str, object], faults: list[Place]) -> FileShape:
-    """Read what is left of a file without its faults, so that what remains can be checked too.
+def _well_shaped(tree: dict[str, object], error: ValidationError, problems: _Problems) -> FileShape:
+    """Note the faults of a file and read what is left without them, so that what remains can be checked too.
 
     A key goes alone where the rest says the same without it; else what holds it goes, lest the check
     objects to what was not written. Links go together, for they are named by number.
     """
-    for place in faults:
+    for one in error.errors(include_url=False):
+        _report(one, problems)
+        place = one["loc"]
         match place:
             case ("networks", _, "bridge" | "snat" | "isolate-ports" | "allow" | "mtu" | "allow-overlap", *_):
                 _drop(tree, place[:3])
@@ -289,7 +288,10 @@ def _well_shaped(tree: dict[str, object], faults: list[Place]) -> FileShape:
                 _drop(tree, place[:2])
             case _:
                 _drop(tree, place[:1])
-    return FileShape.model_validate(tree)
+    try:
+        return FileShape.model_validate(tree)
+    except ValidationError as more:  # a whole is looked at when its parts are sound
+        return _well_shaped(tree, more, problems)
 
 
 def _drop(tree: object, place: Place) -> None:
