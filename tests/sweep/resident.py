@@ -133,7 +133,7 @@ def await_end(words: bytes) -> None:
 
 
 def processes() -> Iterator[tuple[int, bytes]]:
-    """Yield the other processes of this lab, with their command lines and ISTHMUS_COMMAND, if they have one."""
+    """Yield the other processes of this lab, with their command lines, and ISTHMUS_COMMAND if they have one."""
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
@@ -143,10 +143,8 @@ def processes() -> Iterator[tuple[int, bytes]]:
         except OSError:
             continue
         if os.environ["ISTHMUS_LAB"].encode() in environment:
-            yield (
-                int(pid),
-                words + environment[environment.find(b"ISTHMUS_COMMAND=") :] * (b"ISTHMUS_COMMAND=" in environment),
-            )
+            _, name, value = environment.partition(b"ISTHMUS_COMMAND=")
+            yield int(pid), words + name + value
 
 
 def said(lines: list[str]) -> str:

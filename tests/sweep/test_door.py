@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.live.driving import wait_for
 
 from isthmus.testing import Lab, snapshot
 
@@ -62,6 +63,8 @@ def test_a_refusal_of_a_netlink_socket_is_told_in_the_words_of_the_kernel(
     assert all(line.startswith("hint: ") for line in more), done.stderr
     assert snapshot(lab.host) == before
     lab.host.isthmus(*verb)
+    if verb[0] == "run":
+        wait_for(lambda: snapshot(lab.host) == before, "the run is cleared")
 
 
 @pytest.mark.parametrize(
@@ -103,3 +106,5 @@ def test_a_fault_in_a_program_beside_is_told(
     assert "Traceback" not in done.stderr
     assert snapshot(lab.host) == before
     lab.host.isthmus(*verb)
+    if verb[0] == "run":
+        wait_for(lambda: snapshot(lab.host) == before, "the run is cleared")

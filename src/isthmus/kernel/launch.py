@@ -133,6 +133,8 @@ def _tell(
         answer = _read_all(control)
     except ConnectionError:
         raise _failure(name, b"") from None
+    except OSError as error:
+        raise Unavailable(f"cannot start command of {name}: {_named(error.errno or 0)}") from error
     if answer != b"+":
         raise _refusal(name, argv[0], answer)
     return pid

@@ -74,8 +74,9 @@ def end_processes(lab_id: str, holders: list[int]) -> None:
     """
     deadline = time.monotonic() + _DEADLINE_S
     # The holders keep the namespaces by which the others are found.
-    while others := [pid for pid in processes_of(lab_id, holders) if pid not in holders]:
-        _kill(others, deadline)
+    for _ in range(2):  # one may start another and end while the first look goes by
+        while others := [pid for pid in processes_of(lab_id, holders) if pid not in holders]:
+            _kill(others, deadline)
     _kill(holders, deadline)
 
 
