@@ -98,7 +98,6 @@ class Host:
                 self._db = Database(self.directory, writable=self.writable)
             else:
                 self.outlook.watch()  # entered again: a resident
-                self.access.resident = True
             self._db.look_again()
             if self.writable:
                 self._prepare()

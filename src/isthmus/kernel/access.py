@@ -36,8 +36,6 @@ class Access:
         self._routes: dict[str, Socket] = {}
         self._nft: Socket | None = None
         self._crier: Crier | None = None
-        # Whether this call is one of many of a process that stays.
-        self.resident = False
         # New addresses that no neighbour can know by another MAC.
         self.unannounced: set[Address] = set()
         # Bridges that have ports of ours already.
@@ -82,8 +80,6 @@ class Access:
 
     def forget_namespaces(self) -> None:
         """Close what is open on namespaces, so that they can end; the host's sockets stay, and nothing is unsaid."""
-        if self._crier is not None:
-            self._crier.flush()
         for netns in {*self._routes, *self._fds} - {HOST}:
             self.forget(netns)
         self._known.clear()
@@ -160,7 +156,6 @@ class Access:
         """What sends packets out of the host's links."""
         if self._crier is None:
             self._crier = Crier()
-        self._crier.beside = self.resident
         return self._crier
 
     def link(self, netns: str, name: str) -> Link | None:

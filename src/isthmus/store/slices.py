@@ -32,7 +32,8 @@ def load_networks(db: Database) -> Record:
 def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
     """Load all networks, and these namespaces with all that hangs on them."""
     marks = ", ".join("?" * len(namespaces))
-    links = db.rows("links", f"a_namespace IN ({marks}) OR b_namespace IN ({marks})", (*namespaces, *namespaces))
+    ends = f"a_namespace IN ({marks}) OR b_namespace IN ({marks})"
+    links = db.rows("links", ends, (*namespaces, *namespaces)) if db.has("links") else {}
     known = sorted({*namespaces, *(end.namespace for link in links.values() for end in (link.a, link.b))})
     inside = f"namespace IN ({marks})"
     return Record(
@@ -41,7 +42,7 @@ def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
         attachments=db.rows("attachments", inside, namespaces),
         publishes=db.rows("publishes", inside, namespaces),
         links=links,
-        commands=db.rows("commands", inside, namespaces),
+        commands=db.rows("commands", inside, namespaces) if db.has("commands") else {},
         forwarding=db.seldom("forwarding"),
         borrowed=db.seldom("borrowed"),
         made_elsewhere=bool(db.all(f"SELECT 1 FROM namespaces WHERE made AND id NOT IN ({marks}) LIMIT 1", namespaces)),

@@ -192,6 +192,10 @@ class Database:
         """Return all rows of a table that seldom changes."""
         return self._keep(kind, lambda: self.rows(kind))
 
+    def has(self, kind: str) -> bool:
+        """Whether a table has any row."""
+        return self._keep(kind, lambda: bool(self.all(f"SELECT 1 FROM {kind} LIMIT 1")))
+
     def multihomed(self) -> frozenset[str]:
         """Return the namespaces of ours that are on several networks."""
         query = "SELECT namespace FROM multihomed"
