@@ -578,8 +578,11 @@ def test_a_state_file_of_version_1_is_read_and_brought_up_to_date(lab: Lab) -> N
     lab.host.isthmus(*NETWORK)
     path = lab.host.path / "state" / "state.db"
     with contextlib.closing(sqlite3.connect(path)) as db, db:
-        # All that version 2 has more.
+        names = "SELECT type, name FROM sqlite_master ORDER BY name"
+        before = db.execute(names).fetchall()
+        # All that later versions have more.
         db.executescript(
+            "DROP INDEX namespaces_made;"
             "DROP TABLE forwarding; DROP INDEX commands_of_runs; ALTER TABLE commands DROP COLUMN transient;"
             "ALTER TABLE networks DROP COLUMN transient; PRAGMA user_version = 1;"
         )
@@ -589,7 +592,8 @@ def test_a_state_file_of_version_1_is_read_and_brought_up_to_date(lab: Lab) -> N
         {"family": 4, "link": None, "now": True, "persist": False, "owner": None}
     ]
     with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute(names).fetchall() == before
 
 
 def test_for_good_is_for_the_namespace_that_boots(lab: Lab, tmp_path: Path) -> None:

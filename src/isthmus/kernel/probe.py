@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from _socket import AF_PACKET, SOCK_CLOEXEC, SOCK_RAW, socket
 
-from isthmus.errors import NotPermitted
+from isthmus.errors import NotPermitted, Unavailable
 from isthmus.kernel.announce import ALL_NODES, ETHERNET, ICMPV6, checksum
 from isthmus.kernel.later import close_later
 from isthmus.model.address import Address, Mac
@@ -36,7 +36,7 @@ def occupied(ifname: str, mac: Mac, addresses: Sequence[Address]) -> dict[Addres
     Who probes for one of them at the same time counts too (RFC 5227 section 2.1.1).
 
     Raises:
-        NotPermitted: no packet socket may be opened.
+        NotPermitted: no packet socket may be opened. Unavailable: the link or the kernel cannot send or receive now.
     """
     held: dict[Address, Mac] = {}
     if not addresses:
@@ -44,18 +44,20 @@ def occupied(ifname: str, mac: Mac, addresses: Sequence[Address]) -> dict[Addres
     wanted = {one.packed: one for one in addresses}
     try:
         wire = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)
+        try:
+            wire.bind((ifname, _ETH_P_ALL))
+            for _ in range(PROBES):
+                for address in addresses:
+                    wire.send(_probe(address, mac))
+                _listen(wire, time.monotonic() + INTERVAL_S, wanted, mac, held)
+            return held
+        finally:
+            close_later(wire.fileno())
+            wire.close()
     except PermissionError as cause:
         raise NotPermitted("cannot ask the LAN whether an address is free: no packet socket") from cause
-    try:
-        wire.bind((ifname, _ETH_P_ALL))
-        for _ in range(PROBES):
-            for address in addresses:
-                wire.send(_probe(address, mac))
-            _listen(wire, time.monotonic() + INTERVAL_S, wanted, mac, held)
-        return held
-    finally:
-        close_later(wire.fileno())
-        wire.close()
+    except OSError as cause:
+        raise Unavailable(f"cannot ask the LAN of {ifname} whether an address is free: {cause.strerror}") from cause
 
 
 def _probe(address: Address, mac: Mac) -> bytes:
