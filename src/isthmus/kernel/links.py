@@ -265,15 +265,11 @@ class LinkHands:
                 self._announce(item)
 
     def _see_carriers(self) -> None:
-        """Have the kernel see that bridges with a new port have a carrier, which else may take it a second.
-
-        Until then it drops what the host sends by them. It looks when a link is read: the port, then its bridge
-        (rtnl_getlink, linkwatch_sync_dev).
-        """
+        """Have the kernel see that bridges with a new port have a carrier."""
         requests = []
         for bridge, port in self._carriers.items():
             if port:
-                requests += [rtnl_link.by_name(port), rtnl_link.by_index(self._bridge_index(bridge))]
+                requests += rtnl_link.see_carriers(port, self._bridge_index(bridge))
                 self._carriers[bridge] = ""
         self._access.route(HOST).ask(requests)
 

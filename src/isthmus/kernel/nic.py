@@ -108,11 +108,9 @@ def move_onto(access: Access, item: BridgedNic) -> None:
     """
     nic, bridge = _ends(access, item)
     enslave = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="enslave", master=bridge.index)
-    # Who reads a link has the kernel see its carrier now, which else may take it a second; until then it drops what the
-    # host sends by the bridge (rtnl_getlink, linkwatch_sync_dev).
-    looks: Messages = [(rtnl_link.by_index(one.index), False) for one in (nic, bridge)]
+    joining: Messages = [(one, False) for one in (enslave, *rtnl_link.see_carriers(nic.name, bridge.index))]
     arriving, leaving = _moves(item, nic, bridge)
-    _send(access, [(enslave, False), *looks, *arriving, *leaving])
+    _send(access, [*joining, *arriving, *leaving])
 
 
 def move_back(access: Access, item: BridgedNic) -> None:

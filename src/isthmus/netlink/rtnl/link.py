@@ -252,6 +252,15 @@ def by_any_name(name: str) -> Request:
     return Request(_RTM_GETLINK, 0, payload, "read", f"link {name}")
 
 
+def see_carriers(port: str, bridge: int) -> list[Request]:
+    """Read a bridge's new port, then the bridge, which makes the kernel see that they have a carrier.
+
+    Else its linkwatch may take a second, until when it drops what the host sends by a bridge that had no port.
+    Source: net/core/rtnetlink.c rtnl_getlink, net/core/link_watch.c linkwatch_sync_dev.
+    """
+    return [by_name(port), by_index(bridge)]
+
+
 def by_index(index: int) -> Request:
     """Ask for one link by ifindex."""
     return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0) + _NO_STATISTICS, "read", f"link {index}")
