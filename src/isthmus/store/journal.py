@@ -75,8 +75,7 @@ def begin(
     entry = Entry(id=0, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit)
     left = lock.begun()
     if left is not None:  # of this call, which went on after a change that could not be undone
-        for one in entries(db, left, 0.0)[-1:]:
-            _wait(db, one)
+        _wait(db, _begun(left))
     lock.begin(marshal.dumps((verb, phase, _scope(host, namespaces), edit.encode()), 2))
     if borrowed:
         try:
@@ -103,13 +102,15 @@ def borrow(db: Database, rows: tuple[Borrowed, ...]) -> None:
 def entries(db: Database, begun: bytes | None, now: float) -> list[Entry]:
     """Return the entries to be led to their end: those of the table when due, and what a call that died had `begun`."""
     found = [one for one in _waiting(db) if one.deadline is None or one.deadline <= now]
-    if begun is not None:
-        try:
-            verb, phase, scope, redo = marshal.loads(begun)
-        except (ValueError, TypeError, EOFError) as cause:
-            raise StoreError(f"state directory: lock: what a call had begun makes no sense: {cause}") from cause
-        found.append(_entry(0, verb, phase, scope, redo, None))
-    return found
+    return found if begun is None else [*found, _begun(begun)]
+
+
+def _begun(payload: bytes) -> Entry:
+    try:
+        verb, phase, scope, redo = marshal.loads(payload)
+    except (ValueError, TypeError, EOFError) as cause:
+        raise StoreError(f"state directory: lock: what a call had begun makes no sense: {cause}") from cause
+    return _entry(0, verb, phase, scope, redo, None)
 
 
 def pending(db: Database) -> Entry | None:

@@ -40,7 +40,7 @@ class Database:
         self.path = f"{directory}/{_FILE}"
         self.writable = writable
         self._durable = False
-        self._kept: dict[str, Any] = {}
+        self._kept: dict[str, dict[str, Any]] = {}  # by table
         self._version = 0
         self._stamp = (0, 0)
         self._writing = False
@@ -190,32 +190,33 @@ class Database:
 
     def seldom(self, kind: str) -> dict[str, Any]:
         """Return all rows of a table that seldom changes."""
-        return self._keep(kind, lambda: self.rows(kind))
+        return self._keep(kind, "rows", lambda: self.rows(kind))
 
     def has(self, kind: str) -> bool:
         """Whether a table has any row."""
-        return self._keep(kind, lambda: bool(self.all(f"SELECT 1 FROM {kind} LIMIT 1")))
+        return self._keep(kind, "any", lambda: bool(self.all(f"SELECT 1 FROM {kind} LIMIT 1")))
 
     def multihomed(self) -> frozenset[str]:
         """Return the namespaces of ours that are on several networks."""
         query = "SELECT namespace FROM multihomed"
-        return self._keep("multihomed", lambda: frozenset(str(row[0]) for row in self.all(query)))
+        return self._keep("multihomed", "names", lambda: frozenset(str(row[0]) for row in self.all(query)))
 
     def cursors(self) -> dict[tuple[str, int], bytes]:
         """Return the address of each network and family that was given last."""
         query = "SELECT network, family, address FROM cursors"
-        return self._keep("cursors", lambda: {(name, family): last for name, family, last in self.all(query)})
+        return self._keep("cursors", "last", lambda: {(name, family): last for name, family, last in self.all(query)})
 
     def set_cursor(self, network: str, family: int, address: bytes) -> None:
         """Note the address that was given last."""
         self.cursors()[network, family] = address
         self.run("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (network, family, address))
 
-    def _keep(self, name: str, read: Callable[[], T]) -> T:
+    def _keep(self, table: str, what: str, read: Callable[[], T]) -> T:
         self._check_kept()
-        if name not in self._kept:
-            self._kept[name] = read()
-        return self._kept[name]  # type: ignore[no-any-return]
+        known = self._kept.setdefault(table, {})
+        if what not in known:
+            known[what] = read()
+        return known[what]  # type: ignore[no-any-return]
 
     def _check_kept(self) -> None:
         if not self._writing and self._stamp != (self._version, self._db.total_changes):
@@ -237,11 +238,11 @@ class Database:
     def know_meta(self, meta: dict[str, Any]) -> None:
         """Keep what `all_meta` would return now."""
         self._check_kept()
-        self._kept["meta"] = meta
+        self._kept["meta"] = {"facts": meta}
 
     def all_meta(self) -> dict[str, Any]:
         """Return all stored facts about the host; also `journal`: an entry is not settled; `runs`: there are some."""
-        return self._keep("meta", self._read_meta)
+        return self._keep("meta", "facts", self._read_meta)
 
     def _read_meta(self) -> dict[str, Any]:
         query = (
