@@ -120,30 +120,28 @@ def saw(sniffer: Sniffer, lab: Lab, name: str) -> list[bytes]:
     return [frame for frame in sniffer.seen if FORGED in frame]
 
 
-def test_no_frame_leads_to_a_neighbour(apart: Lab) -> None:
-    h, i = apart.host.netns("h"), apart.host.netns("i")
-    frames = forbidden(apart)
-    sniffer = Sniffer(i, "eth0")
+def forged(lab: Lab) -> tuple[dict[str, bytes], list[bytes]]:
+    """Send the forbidden frames from h; return them, and those that came to i."""
+    frames = forbidden(lab)
+    sniffer = Sniffer(lab.host.netns("i"), "eth0")
     # The bridge learns a MAC at i's port that is not i's.
-    send_frame(i, "eth0", b"\xff" * 6 + raw(STRANGE_MAC) + b"\x88\xb5" + bytes(46))
+    send_frame(lab.host.netns("i"), "eth0", b"\xff" * 6 + raw(STRANGE_MAC) + b"\x88\xb5" + bytes(46))
     for frame in frames.values():
-        send_frame(h, "eth0", frame)
-    came = saw(sniffer, apart, "i")
+        send_frame(lab.host.netns("h"), "eth0", frame)
+    return frames, saw(sniffer, lab, "i")
+
+
+def test_no_frame_leads_to_a_neighbour(apart: Lab) -> None:
+    frames, came = forged(apart)
     assert [name for name, frame in frames.items() if frame in came] == []
     assert came == []
 
 
 def test_the_frames_are_such_that_an_open_network_passes_them(lab: Lab) -> None:
     up(lab.host, OPEN)
-    h, i = lab.host.netns("h"), lab.host.netns("i")
-    frames = forbidden(lab)
-    sniffer = Sniffer(i, "eth0")
-    send_frame(i, "eth0", b"\xff" * 6 + raw(STRANGE_MAC) + b"\x88\xb5" + bytes(46))
-    for frame in frames.values():
-        send_frame(h, "eth0", frame)
-    came = len(saw(sniffer, lab, "i"))
+    frames, came = forged(lab)
     # Not those to a MAC of the host's ports; by the gateway they are routed, a tagged one is not.
-    assert came >= len(frames) - 5
+    assert len(came) >= len(frames) - 5
 
 
 def test_members_reach_published_ports_by_the_host_and_nobody_overhears(apart: Lab) -> None:
