@@ -2,6 +2,7 @@
 
 The messages are those that the engine sends for one attach (kernel/links.py), in the same sends: the pair with
 both MACs, alias, port flags, up; then inside: no link-local address, up, address, route; then one element.
+A `plain` floor asks for the pair as one does who knows no better: with the queues that the kernel gives by default.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Socket
-from isthmus.netlink.wire import Request
+from isthmus.netlink.wire import (
+    NLM_F_CREATE,
+    NLM_F_ECHO,
+    NLM_F_EXCL,
+    Request,
+    attr,
+    attr_string,
+    attr_u32,
+    nested,
+)
 
 __all__ = ["GROUP", "Floor"]
 
@@ -28,13 +38,26 @@ GROUP: Final = 0x666C6F72  # "flor"
 _TCP: Final = 6
 _DEFAULT: Final = Prefix.parse("0.0.0.0/0")
 _MTU: Final = 1500
+# linux/if_link.h, linux/rtnetlink.h, linux/veth.h
+_RTM_NEWLINK: Final = 16
+_IFLA_ADDRESS: Final = 1
+_IFLA_IFNAME: Final = 3
+_IFLA_MTU: Final = 4
+_IFLA_MASTER: Final = 10
+_IFLA_LINKINFO: Final = 18
+_IFLA_GROUP: Final = 27
+_IFLA_NET_NS_FD: Final = 28
+_IFLA_INFO_KIND: Final = 1
+_IFLA_INFO_DATA: Final = 2
+_VETH_INFO_PEER: Final = 1
 
 
 class Floor:
     """A host of its own with one bridge, 10.9.0.1/16, and the static ruleset."""
 
-    def __init__(self) -> None:
-        self.hand = Hand("floor")
+    def __init__(self, *, plain: bool = False) -> None:
+        self.hand = Hand("plain" if plain else "floor")
+        self._pair = _plain_pair if plain else rtnl_link.create_veth
         self._gateway = Address.parse("10.9.0.1")
         with self.hand.inside():
             self._route = Socket(NETLINK_ROUTE)
@@ -57,7 +80,7 @@ class Floor:
         mac = Mac(packed=b"\x06\0\0\0" + number.to_bytes(2, "big"))
         peer_mac = Mac(packed=b"\x02\0\0\1" + number.to_bytes(2, "big"))
         answers = self._route.do(
-            rtnl_link.create_veth(
+            self._pair(
                 name,
                 mac=mac,
                 mtu=_MTU,
@@ -114,3 +137,30 @@ class Floor:
 
 def _published(number: int, address: Address) -> Element:
     return Element(name="anyport4", parts=(_TCP, 8000 + number), data=(address, 80))
+
+
+def _plain_pair(
+    name: str, *, mac: Mac, mtu: int, group: int, master: int, peer_name: str, peer_mac: Mac, peer_netns_fd: int
+) -> Request:
+    head = bytes(16)  # struct ifinfomsg
+    peer = (
+        head
+        + attr_string(_IFLA_IFNAME, peer_name)
+        + attr(_IFLA_ADDRESS, peer_mac.packed)
+        + attr_u32(_IFLA_MTU, mtu)
+        + attr_u32(_IFLA_NET_NS_FD, peer_netns_fd)
+    )
+    payload = (
+        head
+        + attr_string(_IFLA_IFNAME, name)
+        + attr(_IFLA_ADDRESS, mac.packed)
+        + attr_u32(_IFLA_MTU, mtu)
+        + attr_u32(_IFLA_GROUP, group)
+        + attr_u32(_IFLA_MASTER, master)
+        + nested(
+            _IFLA_LINKINFO,
+            attr_string(_IFLA_INFO_KIND, "veth"),
+            nested(_IFLA_INFO_DATA, attr(_VETH_INFO_PEER, peer)),
+        )
+    )
+    return Request(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, payload, "create", f"link {name}")

@@ -162,7 +162,7 @@ class LinkHands:
             self._access.route(netns).do(down, rtnl_link.change(found.index, subject=f"link {name}", name=free))
 
     def _cut_veth(self, item: Veth) -> None:
-        """Cut a pair off at once: its host end down, in the group of the dead; it is deleted later.
+        """Cut a pair off at once: its bridge takes no frame from it; in the group of the dead it is deleted later.
 
         The kernel makes the deleter of a veth wait some 20 ms.
         """
@@ -174,9 +174,7 @@ class LinkHands:
             if self._access.is_alive(item.netns):
                 _do_missing_ok(self._access, item.netns, [rtnl_link.delete(item.name)])
             return
-        subject = f"link {item.name}"
-        cut = rtnl_link.change(0, by_name=item.name, subject=subject, operation="cut off", up=False, group=TRASH_GROUP)
-        _do_missing_ok(self._access, HOST, [cut])
+        _do_missing_ok(self._access, HOST, [rtnl_link.cut_off(item.name, TRASH_GROUP)])
         self.trashed = True
 
     def _mend_veth(self, before: Veth, item: Veth) -> None:

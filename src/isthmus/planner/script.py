@@ -43,6 +43,7 @@ __all__ = ["script"]
 
 _SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 _MARK: Final = 0x69  # rtm_protocol of what is ours
+_ONE_QUEUE: Final = ("numtxqueues", 1, "numrxqueues", 1)
 
 
 def script(plan: Plan, paths: Mapping[str, str], rulesets: Mapping[str, str]) -> str:
@@ -184,12 +185,13 @@ class _Writer:
         words: list[object] = ["ip", "link", "add", "name", item.name]
         if item.mac is not None:
             words += ["address", item.mac]
-        words += ["mtu", item.mtu, "group", LIVE_GROUP]
+        words += ["mtu", item.mtu, "group", LIVE_GROUP, *_ONE_QUEUE]
         if item.master:
             words += ["master", item.master]
         if item.netns != HOST:
             words += ["netns", self._paths.get(item.netns, item.netns)]
         words += ["type", "veth", "peer", "name", item.peer_name, "address", item.peer_mac, "mtu", item.mtu]
+        words += _ONE_QUEUE
         return _command(*words, "netns", self._paths.get(item.peer_netns, item.peer_netns))
 
     def _mend(self, step: Change, item: Veth) -> Iterator[str]:

@@ -1,0 +1,80 @@
+"""A pair that was detached and waits for its deletion: no frame passes, whatever is done at either end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+from tests.live.driving import Sniffer, drive, send_frame, up, wait_for
+
+from isthmus.testing import Lab
+
+DECLARED: Final = """
+name: d
+networks: {n: {subnets: [10.1.0.0/24], bridge: far0}}
+namespaces: {a: {networks: {n: {}}}, b: {networks: {n: {}}}, c: {networks: {n: {}}}}
+"""
+BROADCAST: Final = "ff:ff:ff:ff:ff:ff"
+MULTICAST: Final = "01:00:5e:01:02:03"
+TRASH_GROUP: Final = "1769174121"
+MARK: Final = b"\x88\xb5"  # IEEE Std 802 local experimental EtherType
+
+
+def toggle_inside(lab: Lab) -> None:
+    lab.host.netns("a").run("ip", "link", "set", "eth0", "down")
+    lab.host.netns("a").run("ip", "link", "set", "eth0", "up")
+
+
+def toggle_bridge(lab: Lab) -> None:
+    lab.host.run("ip", "link", "set", "far0", "down")
+    lab.host.run("ip", "link", "set", "far0", "up")
+
+
+def stay(lab: Lab) -> None:
+    assert lab.host.netns("a").ip_json("link", "show", "eth0")
+
+
+def frame(target: str, source: str, number: int) -> bytes:
+    """An Ethernet frame that no rule and no socket takes notice of."""
+    return bytes.fromhex((target + source).replace(":", "")) + MARK + bytes((number,)).ljust(46, b"\0")
+
+
+@pytest.mark.parametrize(("trial", "stp"), [(stay, 0), (toggle_inside, 0), (toggle_bridge, 0), (toggle_inside, 1)])
+def test_no_frame_passes_a_dead_pair(lab: Lab, trial: Callable[[Lab], None], stp: int) -> None:
+    host = lab.host
+    host.run("ip", "link", "add", "far0", "type", "bridge", "forward_delay", "200", "stp_state", str(stp))
+    host.run("ip", "link", "set", "far0", "up")
+    up(host, DECLARED)
+    wait_for(lambda: len(forwarding(lab)) == 3, "ports that forward")
+    a, b, c = (host.netns(name) for name in "abc")
+    macs = {name: str(host.netns(name).ip_json("link", "show", "eth0")[0]["address"]) for name in "abc"}
+    assert a.pings("10.1.0.3")
+
+    drive(host, "do(detach, 'n', 'a')")
+
+    assert len(host.ip_json("link", "show", "master", "far0")) == 3, "deleted already: nothing is tried"
+    trial(lab)
+    wait_for(lambda: len(forwarding(lab)) == 2, "ports that forward")
+    to_a, to_b = Sniffer(a, "eth0"), Sniffer(b, "eth0")
+    for number, target in enumerate((BROADCAST, MULTICAST, macs["b"])):
+        send_frame(a, "eth0", frame(target, macs["a"], number))
+    for number, target in enumerate((BROADCAST, MULTICAST, macs["a"]), 10):
+        send_frame(c, "eth0", frame(target, macs["c"], number))
+        send_frame(host, "far0", frame(target, macs["c"], number + 10))
+    send_frame(c, "eth0", frame(BROADCAST, macs["c"], 99))
+    assert to_b.wait(lambda one: one[12:15] == MARK + b"\x63") is not None, "the live ones do not reach each other"
+    ours = bytes.fromhex(macs["a"].replace(":", ""))
+    assert [one for one in to_b.seen if one[6:12] == ours] == []
+    # Frames come in order: when the one that the host sends by the pair itself is there, all others would have come.
+    (dead,) = [one["ifname"] for one in host.ip_json("link", "show", "group", TRASH_GROUP)]
+    send_frame(host, dead, frame(BROADCAST, macs["c"], 77))
+    assert to_a.wait(lambda one: one[12:15] == MARK + b"\x4d") is not None
+    assert [one for one in to_a.seen if one[12:14] == MARK and one[14] != 77] == []
+    drive(host, "reap(state_directory())")
+    assert len(host.ip_json("link", "show", "master", "far0")) == 2
+
+
+def forwarding(lab: Lab) -> list[str]:
+    ports = lab.host.ip_json("link", "show", "master", "far0")
+    return [str(one["ifname"]) for one in ports if one["linkinfo"]["info_slave_data"]["state"] == "forwarding"]
