@@ -13,6 +13,7 @@ from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, entries, sett
 from isthmus.store.lock import Lock, read_begun
 from isthmus.store.sqlite import Database
 
+NOTHING = Record.empty(), Record.empty()
 EDIT = Edit(puts=(Namespace(id="a", path="/run/netns/a", cookie=7),))
 
 
@@ -30,7 +31,7 @@ class Store:
         return begin(self.db, self.lock, verb, phase, (False, frozenset({"a"})), edit, ())
 
     def settle(self, entry: Entry) -> None:
-        settle(self.db, self.lock, entry, entry.edit, Record.empty(), {}, (), 0.0)
+        settle(self.db, self.lock, entry, entry.edit, NOTHING, {}, (), 0.0)
 
     def entries(self) -> list[Entry]:
         return entries(self.db, self.lock.begun(), 0.0)

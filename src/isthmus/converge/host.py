@@ -236,9 +236,9 @@ class Host:
         phase = LEAVING if leaving else APPLYING
         reach = scope.host, scope.namespaces
         entry = begin(self.db, self.lock, verb, phase, reach, edit, tuple(borrowed.values()))
-        lent = old.replace(borrowed={**old.borrowed, **borrowed}) if borrowed else old
+        records = _lent(old, borrowed), _lent(new, borrowed)
         try:
-            self._carry_out(entry, course, edit, lent, None if deadline is None else (edit.inverse(old), deadline))
+            self._carry_out(entry, course, edit, records, None if deadline is None else (edit.inverse(old), deadline))
         except BaseException as cause:
             self._undo(entry, cause)
             if fresh and isinstance(cause, IsthmusError):
@@ -267,8 +267,9 @@ class Host:
         # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
         borrowed = {row.name: row for row in to_borrow(course.plan, old, new if leaving else old)}
         borrow(self.db, tuple(borrowed.values()))
-        old = old.replace(borrowed={**old.borrowed, **borrowed})
-        self._carry_out(entry, course, entry.edit if leaving else Edit(), old)
+        old = _lent(old, borrowed)
+        records, edit = ((old, _lent(new, borrowed)), entry.edit) if leaving else ((old, old), Edit())
+        self._carry_out(entry, course, edit, records)
         if entry.phase == PENDING:
             self.db.set_meta("reverted", entry.verb)
             self.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
@@ -339,9 +340,11 @@ class Host:
         entry: Entry,
         course: Course,
         edit: Edit,
-        record: Record,
+        records: tuple[Record, Record],
         way_back: tuple[Edit, float] | None = None,
     ) -> None:
+        """Carry a course out and settle it; the edit leads the first of the records to the second."""
+        record, after = records
         total = len(course.plan.steps)
         progress = self.progress
         report = (lambda done: progress(done, total)) if progress is not None else None
@@ -352,12 +355,12 @@ class Host:
         self._generation = applier.generation
         self.trashed = self.trashed or applier.trashed
         if applier.cookies:
-            edit = edit.plus(with_cookies(edit.on(record), applier.cookies))
+            edit = edit.plus(with_cookies(after, applier.cookies))
         if record.borrowed:
-            drops = returned(edit.on(record), course.wanted, course.plan, host=entry.host, left=course.left)
+            drops = returned(after, course.wanted, course.plan, host=entry.host, left=course.left)
             edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
-        settle(self.db, self.lock, entry, edit, record, meta, freed(record, edit), time.time(), way_back)
+        settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}
         if way_back is None and entry.phase != PENDING and "commands" not in edit.kinds:
             self.db.know_meta(self._meta)
@@ -387,3 +390,7 @@ class Host:
         from isthmus.converge.leases import write_names
 
         write_names(self, edit, record, namespace)
+
+
+def _lent(record: Record, rows: dict[str, Borrowed]) -> Record:
+    return record.replace(borrowed={**record.borrowed, **rows}) if rows else record

@@ -18,6 +18,8 @@ def freed(record: Record, edit: Edit) -> tuple[str, ...]:
     """Return what is to be cleared away later: the flows of addresses that the edit frees."""
     rows = [row for row in edit.puts if isinstance(row, Attachment) and row.id in record.attachments]
     gone = {key for kind, key in edit.drops if kind == "attachments"} | {row.id for row in rows}
+    if not gone:
+        return ()
     before = {address for key in gone & record.attachments.keys() for address in record.attachments[key].addresses}
     after = {address for row in rows for address in row.addresses}
     return tuple(f"flows {address}" for address in sorted(before - after, key=str))

@@ -60,8 +60,7 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
     future = edit.on(record)
     rows: list[Publish] = []
     for one in publishes:
-        meant = one if one.network is not None or wish.default_route else one.replace(network=None)
-        rows.append(publish_row(host, meant, namespace.id, future, beside=rows))
+        rows.append(publish_row(host, one, namespace.id, future, beside=rows))
     edit = edit.plus(Edit(puts=tuple(rows)))
     # One that waits for a lease is not tried twice.
     report = host.change("attach", edit, scope_of(namespace.id), fresh=not wish.leased, record=record)

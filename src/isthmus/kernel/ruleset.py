@@ -54,7 +54,7 @@ def _digest(data: bytes) -> str:
 
 def generation(access: Access) -> int:
     """Return the nf_tables generation id of the host's namespace."""
-    return nft.decode_generation(access.nft.do(nft.generation())[0].payloads[0])
+    return nft.decode_generation(access.nft.get(nft.generation()))
 
 
 def fingerprint(access: Access) -> str:

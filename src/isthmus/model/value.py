@@ -104,8 +104,18 @@ class Value(metaclass=_ValueType):
         return f"{type(self).__name__}({fields})"
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed."""
-        return type(self)(**{**dict(zip(self._fields, self._values, strict=True)), **changes})
+        """Return a copy with some fields changed.
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        kind: Any = type(self)
+        copy: Self = kind.__new__(kind)
+        for (name, put), value in zip(kind._layout, self._values, strict=True):
+            put(copy, changes.pop(name) if name in changes else value)
+        if changes:
+            raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(changes))}")
+        return copy
 
 
 def _rebuild(cls: type, values: tuple[object, ...]) -> object:

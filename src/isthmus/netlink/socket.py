@@ -213,6 +213,14 @@ class Socket:
                 raise answer.error()
         return answers
 
+    def get(self, request: Request) -> bytes:
+        """Ask for one thing and return its payload; no acknowledgement is asked for beside.
+
+        Raises:
+            KernelError, NotPermitted: the kernel refused it.
+        """
+        return self._all(request, 0)[0][0]
+
     def dump(self, request: Request, *, absent: int = 0) -> list[bytes]:
         """Send a dump request and return the payloads; a dump that was interrupted is taken again.
 
@@ -223,7 +231,7 @@ class Socket:
         """
         for _ in range(16):
             try:
-                found, intact = self._dump_once(request)
+                found, intact = self._all(request, NLM_F_DUMP)
             except KernelError as cause:
                 if cause.errno == absent:
                     return []
@@ -232,8 +240,9 @@ class Socket:
                 return found
         raise KernelError(request.operation, request.subject, errno.EINTR, "the dump changed under each of 16 tries")
 
-    def _dump_once(self, request: Request) -> tuple[list[bytes], bool]:
-        self._send(self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_DUMP), request)
+    def _all(self, request: Request, flags: int) -> tuple[list[bytes], bool]:
+        """Send a request and return all payloads that answer it, and whether nothing changed meanwhile."""
+        self._send(self._framed(request, request.flags | NLM_F_REQUEST | flags), request)
         found: list[bytes] = []
         intact = True
         while True:

@@ -15,13 +15,17 @@ from isthmus.store.schema import ENCODE, KEYS, decode_row, kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, ClassVar
 
 __all__ = ["Edit", "namespace_edit"]
 
 
 class Edit(Value):
     """Rows to put (in place of one of the same key) and (table, key) of rows to drop; drops come first."""
+
+    __slots__ = ("_kinds",)
+    if TYPE_CHECKING:
+        _kinds: ClassVar[frozenset[str]]
 
     puts: tuple[Row, ...] = ()
     drops: tuple[tuple[str, str], ...] = ()
@@ -30,9 +34,14 @@ class Edit(Value):
         return bool(self.puts or self.drops)
 
     @property
-    def kinds(self) -> set[str]:
+    def kinds(self) -> frozenset[str]:
         """The tables that it changes."""
-        return {kind for kind, _ in self.drops} | {kind_of(row) for row in self.puts}
+        try:
+            return self._kinds
+        except AttributeError:
+            kinds = frozenset([kind for kind, _ in self.drops] + [kind_of(row) for row in self.puts])
+            object.__setattr__(self, "_kinds", kinds)
+            return kinds
 
     def plus(self, other: Edit) -> Edit:
         """Return both edits as one, `other` later."""

@@ -73,9 +73,8 @@ def begin(
     """Write down what the holder of the lock is about to do, then the values that are about to be borrowed."""
     host, namespaces = scope
     entry = Entry(id=0, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit)
-    left = lock.begun()
-    if left is not None:  # of this call, which went on after a change that could not be undone
-        _wait(db, _begun(left))
+    if lock.left is not None:  # of this call, which went on after a change that could not be undone
+        _wait(db, _begun(lock.left))
     lock.begin(marshal.dumps((verb, phase, _scope(host, namespaces), edit.encode()), 2))
     if borrowed:
         try:
@@ -153,13 +152,13 @@ def settle(
     lock: Lock,
     entry: Entry,
     edit: Edit,
-    before: Record,
+    records: tuple[Record, Record],
     meta: dict[str, object],
     trash: tuple[str, ...],
     now: float,
     way_back: tuple[Edit, float] | None = None,
 ) -> None:
-    """Make the edit of the record `before` true in the tables, in one commit, which ends the entry.
+    """Make the edit that leads the first record to the second true in the tables, in one commit, which ends the entry.
 
     With a `way_back`, an edit and a deadline, an entry that leads back waits then, pending.
     """
@@ -167,7 +166,7 @@ def settle(
     db.writing("meta", *edit.kinds)
     db.run("BEGIN IMMEDIATE")
     try:
-        _write(db, edit, before, now)
+        _write(db, edit, *records, now)
         for key, value in meta.items():
             db.set_meta(key, value)
         for what in trash:
@@ -190,7 +189,7 @@ def _wait(db: Database, entry: Entry) -> None:
     db.run("INSERT INTO journal (verb, phase, scope, redo, deadline) VALUES (?, ?, ?, ?, ?)", values)
 
 
-def _write(db: Database, edit: Edit, before: Record, now: float) -> None:
+def _write(db: Database, edit: Edit, before: Record, after: Record, now: float) -> None:
     joined = {row.namespace for row in edit.puts if isinstance(row, Attachment)}
     for kind, key in edit.drops:
         if kind == "attachments" and key in before.attachments:
@@ -205,7 +204,7 @@ def _write(db: Database, edit: Edit, before: Record, now: float) -> None:
         if isinstance(row, Attachment):
             _lease(db, row, before.attachments.get(row.id), now + REST_S)
         db.run(UPSERT[kind_of(row)], ENCODE[type(row)](row))
-    _note_several(db, edit.on(before), joined)
+    _note_several(db, after, joined)
 
 
 def _release(db: Database, row: Attachment, rests_until: float) -> None:
@@ -245,7 +244,7 @@ def forget_host(db: Database, lock: Lock, boot_id: str, cookie: int, kept: tuple
     if waiting is not None:
         puts = tuple(row for row in waiting.edit.puts if isinstance(row, Network))
         drops = tuple(one for one in waiting.edit.drops if one[0] == "networks")
-        _write(db, Edit(puts=puts, drops=drops), Record.empty(), 0.0)
+        _write(db, Edit(puts=puts, drops=drops), Record.empty(), Record.empty(), 0.0)
     for kind in KEYS:
         if kind != "networks":
             db.run(f"DELETE FROM {kind}")

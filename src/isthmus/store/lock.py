@@ -59,11 +59,15 @@ def check_not_open_to_others(path: str, found: os.stat_result) -> None:
 
 
 class Lock:
-    """The host lock: one writer at a time. Close-on-exec; released by `release` or by the process's end."""
+    """The host lock: one writer at a time. Close-on-exec; released by `release` or by the process's end.
+
+    `left` is what its holder has begun and not ended, or found so.
+    """
 
     def __init__(self, directory: str) -> None:
         _owned_directory(directory)
         self._path = f"{directory}/{_FILE}"
+        self.left: bytes | None = None
         self.fd = _open(self._path, os.O_RDWR | os.O_CREAT)
 
     def take(self) -> None:
@@ -85,13 +89,16 @@ class Lock:
             os.pwrite(self.fd, _LENGTH.pack(len(payload)), 0)
         except OSError as cause:
             raise StoreError(f"cannot write {self._path}: {cause.strerror}") from cause
+        self.left = payload
 
     def begun(self) -> bytes | None:
         """Return what a holder was about to do and did not end; None: nothing."""
-        return _read(self._path, self.fd)
+        self.left = _read(self._path, self.fd)
+        return self.left
 
     def end(self) -> None:
         """Say that it is done. What cannot be said is found by the next holder, who has nothing left to do."""
+        self.left = None
         try:
             os.pwrite(self.fd, _NOTHING, 0)
         except OSError:
