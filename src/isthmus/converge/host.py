@@ -301,7 +301,7 @@ class Host:
         for record in (old, new):
             self.access.know(record.namespaces.values())
         found, facts = self.outlook.of(scope, old, new)
-        before = desired(old, scope, found)
+        before = desired(old, scope, found) if old.namespaces or scope.host else {}
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
             wanted = keep_for_others(self.db, new, scope, facts, before, wanted)

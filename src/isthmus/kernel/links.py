@@ -201,32 +201,30 @@ class LinkHands:
         self._inner.setdefault(netns, []).extend((request, missing_ok) for request in requests)
 
     def address(self, step: Step, item: LinkAddress) -> None:
-        subject = f"link {item.ifname}: {item.address}/{item.length}"
         if not isinstance(step, Add):
             old = step.before if isinstance(step, Change) else item
             assert isinstance(old, LinkAddress)
             index = self._living_index(item)
             if index is None:
                 return
-            request = rtnl_address.delete(index, item.address, old.length, subject)
+            request = rtnl_address.delete(index, item.address, old.length, item)
             self._queue(item.netns, request, missing_ok=True)
         if not isinstance(step, Remove):
             index = self._index(item.netns, item.ifname)
-            self._queue(item.netns, rtnl_address.add(index, item.address, item.length, subject))
+            self._queue(item.netns, rtnl_address.add(index, item.address, item.length, item))
             self._announcements.setdefault(item.netns, []).append(item)
 
     def route(self, step: Step, item: Route) -> None:
-        subject = f"link {item.ifname}: {item.prefix} via {item.via}"
         if not isinstance(step, Add):
             old = step.before if isinstance(step, Change) else item
             assert isinstance(old, Route)
             index = self._living_index(old)
             if index is not None:
-                request = rtnl_route.delete(old.prefix, old.via, index, subject)
+                request = rtnl_route.delete(old.prefix, old.via, index, item)
                 self._queue(item.netns, request, missing_ok=True)
         if not isinstance(step, Remove):
             index = self._index(item.netns, item.ifname)
-            self._queue(item.netns, rtnl_route.add(item.prefix, item.via, index, subject))
+            self._queue(item.netns, rtnl_route.add(item.prefix, item.via, index, item))
 
     def _living_index(self, item: LinkAddress | Route) -> int | None:
         try:

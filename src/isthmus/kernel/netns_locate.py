@@ -66,7 +66,8 @@ def locate_open(target: str) -> tuple[Located, int, Socket]:
     except BaseException:
         os.close(fd)
         raise
-    name = os.path.basename(path) if os.path.dirname(path) == RUN else _name_of(status)
+    folder, _, name = path.rpartition("/")
+    name = name if folder == RUN else _name_of(status)
     if name:
         return Located(id=name, path=f"{RUN}/{name}", cookie=number), fd, route
     return Located(id=f"netns-{number}", path=path, cookie=number), fd, route
@@ -82,8 +83,8 @@ def _path(target: str) -> str:
     return named
 
 
-def _name_of(status: os.stat_result) -> str | None:
-    """Return the name whose mount is that namespace, the first in order."""
+def _name_of(status: os.stat_result) -> str:
+    """Return the name whose mount is that namespace, the first in order; empty: it has none."""
     for name in sorted(_names(), key=os.fsencode):
         try:
             other = os.stat(f"{RUN}/{name}")
@@ -91,7 +92,7 @@ def _name_of(status: os.stat_result) -> str | None:
             continue  # removed meanwhile
         if other.st_ino == status.st_ino and other.st_dev == status.st_dev:
             return name
-    return None
+    return ""
 
 
 def _names() -> list[str]:

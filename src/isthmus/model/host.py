@@ -218,6 +218,9 @@ class LinkAddress(Value):
     def key(self) -> Key:
         return ("address", self.netns, self.ifname, self.address)
 
+    def __str__(self) -> str:
+        return f"link {self.ifname}: {self.address}/{self.length}"
+
 
 class Autoconf(Value):
     """That a link makes itself IPv6 addresses by router advertisements (SLAAC), and asks for these.
@@ -254,6 +257,9 @@ class Route(Value):
     @property
     def key(self) -> Key:
         return ("route", self.netns, self.prefix)
+
+    def __str__(self) -> str:
+        return f"link {self.ifname}: {self.prefix} via {self.via}"
 
 
 class Element(Value):

@@ -79,7 +79,7 @@ class Answer:
     def error(self) -> KernelError | NotPermitted:
         """Return the refusal as an exception."""
         request = self.request
-        found = KernelError(request.operation, request.subject, self.errno, self.extack)
+        found = KernelError(request.operation, str(request.subject), self.errno, self.extack)
         if self.errno == errno.EPERM:
             return NotPermitted(found.message, hint=_RIGHTS)
         return found
@@ -238,7 +238,9 @@ class Socket:
                 raise
             if intact:
                 return found
-        raise KernelError(request.operation, request.subject, errno.EINTR, "the dump changed under each of 16 tries")
+        raise KernelError(
+            request.operation, str(request.subject), errno.EINTR, "the dump changed under each of 16 tries"
+        )
 
     def _all(self, request: Request, flags: int) -> tuple[list[bytes], bool]:
         """Send a request and return all payloads that answer it, and whether nothing changed meanwhile."""
@@ -295,7 +297,7 @@ class Socket:
         try:
             self.handle.send(b"".join(parts))
         except OSError as cause:
-            raise _wrapped(request.operation, request.subject, cause) from cause
+            raise _wrapped(request.operation, str(request.subject), cause) from cause
 
     def _receive(self, wanted: Request | str, flags: int = 0) -> bytes:
         """Receive what answers a request and those sent with it, or what a string names."""

@@ -74,12 +74,12 @@ class WireError(ValueError):
 class Request:
     """A message to be sent: its type, its flags beside REQUEST and ACK, its payload, and what it is about.
 
-    `operation` and `subject` are words for an error: "create", "link br0".
+    `operation` and `subject` are words for an error: "create", "link br0"; a subject is asked for its words then.
     """
 
     __slots__ = ("flags", "kind", "operation", "payload", "subject")
 
-    def __init__(self, kind: int, flags: int, payload: bytes, operation: str = "ask", subject: str = "") -> None:
+    def __init__(self, kind: int, flags: int, payload: bytes, operation: str = "ask", subject: object = "") -> None:
         self.kind = kind
         self.flags = flags
         self.payload = payload

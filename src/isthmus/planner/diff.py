@@ -106,14 +106,7 @@ def diff(current: HostState, wanted: HostState) -> Plan:
     coming: list[tuple[tuple[int, str], Step]] = []
     for key, item in wanted.items():
         found = current.get(key)
-        if (type(found) is LinkAddress or type(found) is Route) and (found.netns, found.ifname) in links:
-            gone.append(found)
-            found = None
-        elif found is not None and found != item and type(found) is Route and (found.netns, found.ifname) in renamed:
-            # Its link gets another name, and no order can be given for a link that is no more.
-            gone.append(found)
-            found = None
-        elif type(found) is Route and found.prefix.family == 4 and (found.netns, found.ifname) in bare:
+        if found is not None and _goes_first(found, item, links, renamed, bare):
             gone.append(found)
             found = None
         elif type(found) is Sysctl and _bridge_of(found) in bridges:
@@ -131,6 +124,23 @@ def diff(current: HostState, wanted: HostState) -> Plan:
     made = [step.item.name for _, step in coming if type(step) is Add and type(step.item) is Bridge]
     kept = (*_kept(current, wanted, families, bridges), *_inherited(wanted, families, made))
     return plan.replace(kept=kept)
+
+
+def _goes_first(
+    found: HostObject,
+    item: HostObject,
+    links: Container[tuple[str, str]],
+    renamed: Container[tuple[str, str]],
+    bare: Container[tuple[str, str]],
+) -> bool:
+    """Whether what is there must go before it comes as wished: its link goes, is renamed, or loses all its routes."""
+    if type(found) is LinkAddress:
+        return (found.netns, found.ifname) in links
+    if type(found) is not Route:
+        return False
+    link = (found.netns, found.ifname)
+    # No order can be given for a link that is no more.
+    return link in links or (found != item and link in renamed) or (found.prefix.family == 4 and link in bare)
 
 
 def _is_loaded_anew(current: HostState, wanted: HostState, table: Key) -> bool:

@@ -68,7 +68,7 @@ class IpAddress(Value):
         return self.proto == _IFAPROT_KERNEL_RA
 
 
-def add(index: int, address: Address, length: int, subject: str) -> Request:
+def add(index: int, address: Address, length: int, subject: object) -> Request:
     """Add an address that can be used at once: no duplicate-address detection, marked as ours.
 
     One that the link has already becomes ours: a link that was renamed keeps its IPv4 addresses.
@@ -83,7 +83,7 @@ def add(index: int, address: Address, length: int, subject: str) -> Request:
     return Request(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, b"".join(parts), "add address to", subject)
 
 
-def delete(index: int, address: Address, length: int, subject: str) -> Request:
+def delete(index: int, address: Address, length: int, subject: object) -> Request:
     """Delete an address."""
     payload = _INFO.pack(address.af, length, 0, 0, index) + attr(_IFA_LOCAL, address.packed)
     return Request(_RTM_DELADDR, 0, payload, "delete address of", subject)

@@ -82,13 +82,13 @@ class IpRoute(Value):
         return self.protocol == _RTPROT_RA
 
 
-def add(prefix: Prefix, via: Address, index: int, subject: str) -> Request:
+def add(prefix: Prefix, via: Address, index: int, subject: object) -> Request:
     """Add a unicast route through a gateway to table main; IPv6 gets the kernel's default metric, 1024."""
     payload = _payload(prefix, via, index)
     return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, payload, "add route of", subject)
 
 
-def delete(prefix: Prefix, via: Address, index: int, subject: str, *, protocol: int = RTPROT_ISTHMUS) -> Request:
+def delete(prefix: Prefix, via: Address, index: int, subject: object, *, protocol: int = RTPROT_ISTHMUS) -> Request:
     """Delete such a route."""
     return Request(_RTM_DELROUTE, 0, _payload(prefix, via, index, protocol), "delete route of", subject)
 
