@@ -185,17 +185,18 @@ def _cni_network(plugin: str, number: int, result: Any) -> dict[str, Any]:
 
 
 def peers(sheet: Sheet) -> None:
-    """Attach in process / the commands typed one by one, / the CNI plugins' ADD."""
-    rounds = sheet.many(40, 3)
+    """Attach in process / the commands typed one by one, / the CNI plugins' ADD; ten of each take turns."""
+    rounds, turn = sheet.many(40, 3), sheet.many(10, 3)
     engine, typed = Engine(), _Typed()
     plugins = _Plugins() if all((_CNI / one).exists() for one in (*_CNI_CHAIN, "host-local")) else None
-    names = [make_namespaces(prefix, rounds + 1) for prefix in ("e", "t", "c")]
+    mine, by_hand, by_cni = (make_namespaces(prefix, rounds + 1) for prefix in ("e", "t", "c"))
     ours, theirs, adds = [], [], []
-    for number, (name, by_hand, by_cni) in enumerate(zip(*names, strict=True)):
-        ours.append(elapsed(lambda number=number, name=name: engine.attach(number, name)))  # type: ignore[misc]
-        theirs.append(typed.timed(number, by_hand))
+    for start in range(0, rounds + 1, turn):
+        numbers = range(start, min(start + turn, rounds + 1))
+        ours += [elapsed(lambda number=number: engine.attach(number, mine[number])) for number in numbers]  # type: ignore[misc]
+        theirs += [typed.timed(number, by_hand[number]) for number in numbers]
         if plugins is not None:
-            adds.append(plugins.timed(number, by_cni))
+            adds += [plugins.timed(number, by_cni[number]) for number in numbers]
     n = f"n={rounds}"
     ours, theirs, adds = ours[1:], theirs[1:], adds[1:]  # the first makes bridge and chains
     what = "attach with a port, in process / the note's commands, one process each"
