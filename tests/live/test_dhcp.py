@@ -639,6 +639,9 @@ def test_an_address_whose_time_is_over_is_not_kept(lab: Lab) -> None:
 
 def announce6(lab: Lab, kind: str = "2001:db8::,ra-only") -> None:
     """Have the LAN's router say who is on the LAN, or give addresses of a range by DHCP."""
+    # A neighbour advertisement bears the router flag where the link forwards; one without it, by which the kernel
+    # confirms the router five seconds after its first use, takes the learned default route away (ndisc_recv_na).
+    lab.lan.sysctl("net/ipv6/conf/eth0/forwarding", 1)
     pid = ("--pid-file=/run/ra.pid", "--log-facility=/run/ra.log", "--port=0", "--user=root")
     argv = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--interface=eth0", "--bind-interfaces", *pid)
     lab.lan.spawn(*argv, "--enable-ra", f"--dhcp-range={kind}", "--dhcp-leasefile=/run/leases6")
@@ -707,8 +710,6 @@ RANGE6: Final = "2001:db8::1000,2001:db8::1fff,64,2m"
 @pytest.mark.usefixtures("server")
 def test_a_member_has_an_ipv6_address_of_a_dhcp_server_too(lab: Lab) -> None:
     host = lab.host
-    # What the host itself learns of the router comes and goes with its advertisements.
-    host.sysctl("net/ipv6/conf/eth0/accept_ra", 0)
     announce6(lab, RANGE6)
     host.isthmus(*CREATE)
     for name in ("a", "b"):
