@@ -1,13 +1,15 @@
 """Addresses by DHCP: who manages the interface is told, its lease is gone on with, and members get leases of their own.
 
 The server is dnsmasq on the lab's LAN. dhclient, dhcpcd and udhcpc are the real ones; of services that need systemd or
-D-Bus there are the files, as they write them, and a process of their name.
+D-Bus there are the files, as the real ones wrote them, and a process of their name.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -75,13 +77,88 @@ def clients(host: Host, pid: int | None = None) -> list[int]:
 
 # Who manages the interface
 
-NM_STATE: Final = (
-    "/run/NetworkManager/devices/{index}",
-    "[device]\nmanaged=true\nconnection-uuid=6f5b1e2c-0d0e-4d5c-9d63-1f5c8e1f6a01\nnm-owned=false\n",
+# As NetworkManager 1.42.4 wrote them, with the addresses and the UUID of here.
+NM_DEVICE: Final = """[device]
+managed=true
+perm-hw-addr-fake=F6:52:B5:5E:E7:F3
+connection-uuid=6f5b1e2c-0d0e-4d5c-9d63-1f5c8e1f6a01
+nm-owned=false
+route-metric-default-effective=100
+"""
+NM_LEASE: Final = """next-server=203.0.113.9
+
+[dhcp4]
+dhcp4.broadcast_address=203.0.113.255
+dhcp4.dhcp_client_identifier=ff:2b:50:67:35:00:02:00:00:ab:11:00:33:bd:eb:f9:5e:19:2c
+dhcp4.dhcp_lease_time=120
+dhcp4.dhcp_server_identifier=203.0.113.9
+dhcp4.domain_name=lan.example
+dhcp4.domain_name_servers=203.0.113.9
+dhcp4.expiry=1795715356
+dhcp4.host_name=host
+dhcp4.ip_address=203.0.113.2
+dhcp4.next_server=203.0.113.9
+dhcp4.routers=203.0.113.9
+dhcp4.subnet_mask=255.255.255.0
+"""
+NM_LEASE6: Final = """
+[dhcp6]
+dhcp6.dhcp6_client_id=00:04:33:e8:7c:10:b6:ad:ca:84:2d:29:a2:c5:ad:73:f3:86
+dhcp6.fqdn_fqdn=host
+dhcp6.iaid=2b:50:67:35
+dhcp6.ip6_address=2001:db8::1cab
+"""
+NM_PROFILE: Final = """[connection]
+id=wired
+uuid=6f5b1e2c-0d0e-4d5c-9d63-1f5c8e1f6a01
+type=ethernet
+interface-name=eth0
+timestamp=1795715242
+
+[ethernet]
+
+[ipv4]
+{ipv4}
+[ipv6]
+addr-gen-mode=default
+method=auto
+
+[proxy]
+"""
+NM_TEMPORARY: Final = """
+[.nmmeta]
+shadowed-storage=/etc/NetworkManager/system-connections/wired.nmconnection
+shadowed-owned=true
+"""
+NM_EXTERNAL: Final = """
+[.nmmeta]
+nm-generated=true
+volatile=true
+external=true
+"""
+NM_AUTO: Final = "method=auto\n"
+NM_BY_DUID: Final = "dhcp-client-id=duid\nmethod=auto\n"
+NM_BY_OCTETS: Final = "dhcp-client-id=01:52:54:0:a:b:c\nmethod=auto\n"
+NM_MANUAL: Final = "address1=203.0.113.2/24,203.0.113.9\nmethod=manual\n"
+
+
+def nm_state(*more: str) -> tuple[str, str]:
+    return "/run/NetworkManager/devices/{index}", "".join([NM_DEVICE, *more])
+
+
+def nm_profile(ipv4: str, folder: str = "etc", more: str = "") -> tuple[str, str]:
+    text = NM_PROFILE.replace("{ipv4}", ipv4)
+    return f"/{folder}/NetworkManager/system-connections/wired.nmconnection", text + more
+
+
+NM_REMEDY: Final = (
+    r"hint: printf '[device-isthmus-eth0]\nmatch-device=interface-name:eth0\nmanaged=0\n' "
+    ">/etc/NetworkManager/conf.d/isthmus-eth0.conf && nmcli device set eth0 managed no; then say it again"
 )
-NM_PROFILE: Final = (
-    "/etc/NetworkManager/system-connections/wired.nmconnection",
-    "[connection]\nid=wired\nuuid=6f5b1e2c-0d0e-4d5c-9d63-1f5c8e1f6a01\ntype=ethernet\n\n[ipv4]\n{ipv4}\n",
+NM_FIXED: Final = (nm_state(), nm_profile(NM_MANUAL))
+NM_TOLD: Final = (
+    "note: NetworkManager manages eth0: at a reboot "
+    "its profile /etc/NetworkManager/system-connections/wired.nmconnection gives eth0 its address again"
 )
 NETWORKD: Final = (
     "/run/systemd/netif/links/{index}",
@@ -91,9 +168,26 @@ NETWORKD_LEASE: Final = (
     "/run/systemd/netif/leases/{index}",
     "# This is private data. Do not parse.\nADDRESS=203.0.113.2\nCLIENTID=ff00112233000200000ab11234567890abcdef\n",
 )
-CONNMAN: Final = (
-    "/var/lib/connman/ethernet_{mac}_cable/settings",
-    "[ethernet_{mac}_cable]\nName=Wired\nAutoConnect=true\nIPv4.method={ipv4}\nIPv4.DHCP.LastAddress=203.0.113.2\n",
+# As connman 1.41 wrote them.
+CONNMAN: Final = """[ethernet_{mac}_cable]
+Name=Wired
+AutoConnect=true
+Modified=2026-11-26T17:53:46Z
+IPv4.method={ipv4}
+IPv6.method=auto
+IPv6.privacy=disabled
+"""
+CONNMAN_LEASE: Final = "dhcp\nIPv4.DHCP.LastAddress=203.0.113.2"
+CONNMAN_MANUAL: Final = "manual\nIPv4.netmask_prefixlen=24\nIPv4.local_address=203.0.113.2\nIPv4.gateway=203.0.113.9"
+
+
+def connman_settings(ipv4: str) -> tuple[str, str]:
+    return "/var/lib/connman/ethernet_{mac}_cable/settings", CONNMAN.replace("{ipv4}", ipv4)
+
+
+CONNMAN_REMEDY: Final = (
+    "hint: NetworkInterfaceBlacklist=vmnet,vboxnet,virbr,ifb,ve-,vb-,ham,veth,eth0 below [General] of "
+    "/etc/connman/main.conf; kill -KILL {pid}; systemctl restart connman; then say it again"
 )
 INTERFACES: Final = (
     "/etc/network/interfaces",
@@ -103,76 +197,127 @@ IFUPDOWN: Final = (
     "/etc/network/interfaces.d/wired",
     "auto eth0\niface eth0 inet static\n    address 203.0.113.2/24\n",
 )
-# name: the process, files, the words of the file of a dynamic and of a static one, what is told of each
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """A program's name and that of its process; what it leaves of a lease, and of a fixed address; what is told."""
+
+    name: str
+    program: str
+    leasing: tuple[tuple[str, str], ...]
+    remedy: str
+    fixed: tuple[tuple[str, str], ...]
+    told: str
+    refused: bool = False
+
+
+def network_manager(*leasing: tuple[str, str], again: str) -> Service:
+    return Service("NetworkManager", "NetworkManager", leasing, f"{NM_REMEDY}{again}\n", NM_FIXED, NM_TOLD)
+
+
 SERVICES: Final = {
-    "NetworkManager": (
-        "NetworkManager",
-        (NM_STATE, NM_PROFILE),
-        "method=auto\ndhcp-client-id=01:52:54:0:a:b:c",
-        "nmcli device set eth0 managed no; then say it again with --dhcp 01:52:54:00:0a:0b:0c",
-        "method=manual\naddress1=203.0.113.2/24",
-        "manages eth0: at a reboot its profile /etc/NetworkManager/system-connections/wired.nmconnection gives",
+    "NetworkManager": network_manager(
+        nm_state(NM_LEASE),
+        nm_profile(NM_BY_DUID),
+        again=" with --dhcp ff:2b:50:67:35:00:02:00:00:ab:11:00:33:bd:eb:f9:5e:19:2c",
     ),
-    "systemd-networkd": (
+    "NetworkManager that waits for a server": network_manager(
+        nm_state(), nm_profile(NM_BY_OCTETS), again=" with --dhcp 01:52:54:00:0a:0b:0c"
+    ),
+    "NetworkManager with a temporary profile": network_manager(
+        nm_state(),
+        nm_profile(NM_BY_OCTETS, "run", NM_TEMPORARY),
+        nm_profile(NM_MANUAL),
+        again=" with --dhcp 01:52:54:00:0a:0b:0c",
+    ),
+    "NetworkManager by DHCPv6": network_manager(
+        nm_state(NM_LEASE6), nm_profile(NM_MANUAL), again="; nobody renews the address then"
+    ),
+    "systemd-networkd": Service(
+        "systemd-networkd",
         "systemd-networkd",
         (NETWORKD, NETWORKD_LEASE),
-        "",
         (
             "10-wired.network.d/isthmus.conf && networkctl reload"
-            "; then say it again with --dhcp ff:00:11:22:33:00:02:00:00:0a:b1:12:34:56:78:90:ab:cd:ef"
+            "; then say it again with --dhcp ff:00:11:22:33:00:02:00:00:0a:b1:12:34:56:78:90:ab:cd:ef\n"
         ),
-        None,
+        (NETWORKD,),
         "systemd-networkd manages eth0: at a reboot /etc/systemd/network/10-wired.network gives eth0 its address",
     ),
-    "connman": (
+    "connman": Service(
+        "connman",
         "connmand",
-        (CONNMAN,),
-        "dhcp",
-        "ve-,vb-,ham,veth,eth0 below [General] of /etc/connman/main.conf",
-        "manual",
-        "connman manages eth0: at a reboot /var/lib/connman/ethernet_",
+        (connman_settings(CONNMAN_LEASE),),
+        f"{CONNMAN_REMEDY} with --dhcp 01:{{mac}}\n",
+        (connman_settings(CONNMAN_MANUAL),),
+        (
+            "eth0 has its address from connman, which would take it off when the link leaves the bridge\n"
+            f"{CONNMAN_REMEDY}; at a reboot nobody gives eth0 its address then\n"
+        ),
+        refused=True,
     ),
 }
 
 
-def lay_out(host: Host, files: tuple[tuple[str, str], ...], ipv4: str) -> None:
+def lay_out(host: Host, files: tuple[tuple[str, str], ...]) -> list[str]:
+    """Write files, and return their paths."""
     (link,) = host.ip_json("link", "show", "eth0")
-    for path, text in files:
-        names = {"index": link["ifindex"], "mac": link["address"].replace(":", ""), "ipv4": ipv4}
-        write(host, path.format(**names), text.format(**names))
+    names = {"index": link["ifindex"], "mac": link["address"].replace(":", "")}
+    written = [(path.format(**names), text.format(**names)) for path, text in files]
+    for path, text in written:
+        write(host, path, text)
+    return [path for path, _ in written]
 
 
-@pytest.mark.usefixtures("server")
-@pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_known_by_its_traces_while_it_runs(lab: Lab, name: str) -> None:
-    host = lab.host
-    program, files, dynamic, remedy, static, note = SERVICES[name]
-    lay_out(host, files, dynamic)
+def run_as(host: Host, program: str) -> subprocess.Popen[str]:
+    """Run a process of a name."""
     host.run("mkdir", "/run/bin")
     host.run("cp", "/bin/sleep", f"/run/bin/{program}")
     process = host.spawn(f"/run/bin/{program}", "60")
     comm = Path(f"/proc/{process.pid}/comm")
     wait_for(lambda: comm.read_text().strip() == program[:15], program)
+    return process
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_known_by_its_traces_while_it_runs(lab: Lab, name: str) -> None:
+    host, service = lab.host, SERVICES[name]
+    paths = lay_out(host, service.leasing)
+    process = run_as(host, service.program)
+    words = {"pid": str(process.pid), "mac": host.ip_json("link", "show", "eth0")[0]["address"]}
     done = host.isthmus(*CREATE, check=False)
-    assert (done.returncode, f"eth0 has its address from {name}, which would not" in done.stderr) == (3, True)
-    assert remedy in done.stderr, done.stderr
+    assert (done.returncode, f"eth0 has its address from {service.name}, which would not" in done.stderr) == (3, True)
+    assert filled(service.remedy, words) in done.stderr, done.stderr
     assert [one["ifname"] for one in host.ip_json("link", "show")] == ["lo", "eth0"]
-    # With an address of its own it is let through, and told of.
-    lay_out(host, files[:1] if static is None else files, static or "")
-    if static is None:
-        host.run("sh", "-c", "rm /run/systemd/netif/leases/*")
-    done = host.isthmus(*CREATE)
-    assert note in done.stderr, done.stderr
-    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    # With an address of its own it is let through, and told of, but by one that would take that away later.
+    host.run("rm", *paths)
+    lay_out(host, service.fixed)
+    done = host.isthmus(*CREATE, check=False)
+    assert (done.returncode, filled(service.told, words) in done.stderr) == (3 * service.refused, True), done.stderr
+    if not service.refused:
+        host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
     # What a dead one left is no manager.
-    lay_out(host, files, dynamic)
+    lay_out(host, service.leasing)
     end(process)
-    assert name not in host.isthmus(*CREATE).stderr
+    assert service.name not in host.isthmus(*CREATE).stderr
+
+
+def filled(text: str, words: dict[str, str]) -> str:
+    return text.replace("{pid}", words["pid"]).replace("{mac}", words["mac"])
+
+
+def test_what_networkmanager_only_looks_at_is_somebody_elses(lab: Lab) -> None:
+    host = lab.host
+    lay_out(host, (nm_state(), nm_profile(NM_AUTO, "run", NM_EXTERNAL)))
+    run_as(host, "NetworkManager")
+    assert "NetworkManager" not in host.isthmus(*CREATE).stderr
 
 
 def test_what_ifupdown_will_do_at_the_next_reboot_is_told(lab: Lab) -> None:
     host = lab.host
-    lay_out(host, (INTERFACES, IFUPDOWN), "")
+    lay_out(host, (INTERFACES, IFUPDOWN))
     done = host.isthmus(*CREATE)
     assert "at a reboot /etc/network/interfaces.d/wired:2 gives eth0 its address again" in done.stderr
     host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
@@ -211,12 +356,11 @@ def test_the_real_networkd_lets_go_as_it_is_told_and_its_lease_is_gone_on_with(l
     done = host.isthmus(*CREATE, check=False)
     assert (done.returncode, f"address {leased} from systemd-networkd" in done.stderr) == (3, True), done.stderr
     told = re.search(
-        r"hint: (.*); then say it again with (--dhcp .*), in the same line: .*; at a reboot (.*)", done.stderr
+        r"hint: (.*); then say it again with (--dhcp .*), in the same line: it takes the address along\n", done.stderr
     )
     assert told is not None, done.stderr
     place = f"--subnet 203.0.113.0/24 --subnet 2001:db8::/64 --gateway {LAN4} --gateway {LAN6}"
     assert told[2] == f"--dhcp {identifier} {place}"
-    assert told[3] == "/etc/systemd/network/10-wired.network gives eth0 its address again"
     host.run("sh", "-c", told[1])
     wait_for(lambda: "ADMIN_STATE=unmanaged" in host.run("cat", state, check=False).stdout, "its end")
     assert addresses(host, "eth0") == []

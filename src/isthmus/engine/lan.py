@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
+    from isthmus.kernel.managers import Manager
     from isthmus.netlink.rtnl.link import Link
 
 __all__ = ["found_subnets", "free_on_lan", "lan_network"]
@@ -139,16 +140,13 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish) -> None:
     leased6 = [one for one in addresses if one.address.family == 6 and one.is_leased and not one.is_learned]
     managers = managers_of(link)
     for one in managers:
-        if one.leases:
-            again = "; nobody renews the address then" if one.only6 else f" with --dhcp {_shown(one.identifier)}"
-            if one.takes_along and leased:
-                again += f"{_place(host, link)}, in the same line: it takes the address along"
-            back = next((f"; at a reboot {other.returns}" for other in managers if other.returns), "")
+        if one.leases or one.clears:
             told = _told(leased6 if one.only6 else leased)
+            would = "not leave it on the bridge" if one.leases else "take it off when the link leaves the bridge"
             raise Refused(
-                f"link {link.name} has {told} from {one.name}, which would not leave it on the bridge",
+                f"link {link.name} has {told} from {one.name}, which would {would}",
                 users=(one.name,),
-                hint=f"{one.remedy}; then say it again{again}{back}",
+                hint=f"{one.remedy}; then say it again{_again(host, link, one, leased)}{_back(link, one, managers)}",
             )
     for one in managers:
         if one.returns:
@@ -157,6 +155,26 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish) -> None:
         host.notes.append(f"{_told(leased)} of {link.name} is leased, and nobody renews it: --dhcp auto would")
     if leased6:
         host.notes.append(f"{_told(leased6)} of {link.name} is leased, and nobody renews it: a fixed one would stay")
+
+
+def _again(host: Host, link: Link, manager: Manager, leased: list[rtnl_address.IpAddress]) -> str:
+    """Return how to go on once a manager has let go."""
+    if not manager.leases:
+        return ""
+    if manager.only6:
+        return "; nobody renews the address then"
+    told = f" with --dhcp {_shown(manager.identifier)}"
+    if manager.takes_along and leased:
+        told += f"{_place(host, link)}, in the same line: it takes the address along"
+    return told
+
+
+def _back(link: Link, manager: Manager, managers: list[Manager]) -> str:
+    """Return what comes at the next reboot although a manager has let go."""
+    returns = [one.returns for one in managers if one.returns and not (one is manager and one.lasts)]
+    if returns:
+        return f"; at a reboot {returns[0]}"
+    return "" if manager.leases else f"; at a reboot nobody gives {link.name} its address then"
 
 
 def _identifier(link: Link, wish: NetworkWish, before: Network | None) -> str:

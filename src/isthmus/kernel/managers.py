@@ -3,10 +3,13 @@
 A trace is believed while its program runs in the host's network namespace; what a dead one left (a pid file,
 /run/systemd/netif) is no manager. Plain DHCP clients are dhcp_clients.py's. Sources:
 
-    NetworkManager    src/core/nm-config.c, nm_config_device_state_write: /run/NetworkManager/devices/IFINDEX
+    NetworkManager    src/core/nm-config.c, nm_config_device_state_write: /run/NetworkManager/devices/IFINDEX;
+                      nm-settings-keyfile(5)
     systemd-networkd  src/network/networkd-state-file.c; src/libsystemd-network/sd-dhcp-lease.c, dhcp_lease_save
     ifupdown          interfaces(5), ifup(8)
     connman           connman.conf(5), src/ipconfig.c, __connman_ipconfig_save
+
+Each was run, and looked at: docs/decisions/0012 has the versions.
 """
 
 from __future__ import annotations
@@ -26,31 +29,35 @@ if TYPE_CHECKING:
 __all__ = ["Manager", "managers_of", "read_lines", "read_settings"]
 
 _NM_STATE: Final = "/run/NetworkManager/devices"
+# The first one that has a profile's UUID counts.
 _NM_PROFILES: Final = (
-    "/etc/NetworkManager/system-connections",
     "/run/NetworkManager/system-connections",
+    "/etc/NetworkManager/system-connections",
     "/usr/lib/NetworkManager/system-connections",
 )
 _NM_LEASES: Final = "/var/lib/NetworkManager"
 _NETIF: Final = "/run/systemd/netif"
 _INTERFACES: Final = "/etc/network/interfaces"
 _CONNMAN: Final = "/var/lib/connman"
-# connman's own default, where main.conf says nothing (src/main.c, default_blacklist).
+# connman's own default, where main.conf says nothing (src/main.c, default_blacklist); 1.41 is without the last two.
 _CONNMAN_BLACKLIST: Final = "vmnet,vboxnet,virbr,ifb,ve-,vb-,ham,veth"
 
 
 class Manager(Value):
     """A program that manages a link.
 
-    `leases`: it gives the link an address by DHCP. `remedy` makes it let go, the address left on the link where that
-    can be had; `returns` says what of it comes back at the next reboot (empty: nothing that is known).
+    `leases`: it gives the link an address by DHCP; `clears`: it takes its addresses, fixed ones too, off a link that
+    leaves a bridge. `remedy` makes it let go, the address left on the link where that can be had; `lasts`: at the next
+    reboot, too. `returns` says what of it comes back then (empty: nothing that is known).
     `identifier` is the DHCP client identifier that it sends, in hex digits (empty: none; None: unknown). `only6`: it
     does so for IPv6 alone. `takes_along`: the remedy takes the address off the link nevertheless.
     """
 
     name: str
     leases: bool = False
+    clears: bool = False
     remedy: str = ""
+    lasts: bool = False
     returns: str = ""
     identifier: str | None = None
     only6: bool = False
@@ -62,11 +69,11 @@ def managers_of(link: Link) -> list[Manager]:
     from isthmus.kernel.dhcp_clients import clients_of
 
     running = processes("/proc/self/ns/net")
-    names = {name for _, name in running}
+    pids = {name: pid for pid, name in running}
     found = [
-        *(_network_manager(link) if "NetworkManager" in names else ()),
-        *(_networkd(link) if "systemd-network" in names else ()),  # a process's name has 15 characters
-        *(_connman(link) if "connmand" in names else ()),
+        *(_network_manager(link) if "NetworkManager" in pids else ()),
+        *(_networkd(link) if "systemd-network" in pids else ()),  # a process's name has 15 characters
+        *(_connman(link, pids["connmand"]) if "connmand" in pids else ()),
     ]
     if not any(one.leases for one in found):  # NetworkManager may run dhclient or dhcpcd itself
         found += clients_of(link, running)
@@ -109,18 +116,36 @@ def _network_manager(link: Link) -> Iterator[Manager]:
     state = read_settings(f"{_NM_STATE}/{link.index}")
     uuid = state.get("device.connection-uuid", "")
     if state.get("device.managed") != "true" or not uuid:
-        return  # it knows the link, and leaves it alone
+        return  # it leaves the link alone, or waits for its first address
     path, profile = _nm_profile(uuid)
-    method = profile.get("ipv4.method", "auto")
-    leases = method == "auto" if path else any(uuid in one and link.name in one for one in _listed(_NM_LEASES))
+    if profile.get(".nmmeta.external") == "true":
+        return  # it wrote down what somebody else gave the link
+    asks = profile.get("ipv4.method", "auto") == "auto" if path else _nm_asked(uuid, link)
+    leases = asks or "dhcp4.dhcp4.ip_address" in state
+    only6 = not leases and "dhcp6.dhcp6.ip6_address" in state
+    sent = state.get("dhcp4.dhcp4.dhcp_client_identifier") or profile.get("ipv4.dhcp-client-id", "mac")
+    path = profile.get(".nmmeta.shadowed-storage", path)
     kept = profile.get("connection.autoconnect") != "false"
+    section = f"isthmus-{link.name}"
     yield Manager(
         name="NetworkManager",
-        leases=leases,
-        remedy=f"nmcli device set {link.name} managed no",
+        leases=leases or only6,
+        # managed=0 counts from its next start, the other until a reboot; both leave the address where it is (1.42),
+        # which unmanaged-devices= does not.
+        remedy=(
+            f"printf '[device-{section}]\\nmatch-device=interface-name:{link.name}\\nmanaged=0\\n' "
+            f">/etc/NetworkManager/conf.d/{section}.conf && nmcli device set {link.name} managed no"
+        ),
+        lasts=True,
         returns=f"its profile {path or uuid} gives {link.name} its address again" if kept else "",
-        identifier=_nm_identifier(profile.get("ipv4.dhcp-client-id", "mac"), link) if path else None,
+        identifier=_nm_identifier(sent, link) if path or "dhcp4.dhcp4.ip_address" in state else None,
+        only6=only6,
     )
+
+
+def _nm_asked(uuid: str, link: Link) -> bool:
+    """Return whether a profile that no file has (a plugin's) was ever given a lease."""
+    return any(uuid in one and link.name in one for one in _listed(_NM_LEASES))
 
 
 def _nm_profile(uuid: str) -> tuple[str, dict[str, str]]:
@@ -165,6 +190,7 @@ def _networkd(link: Link) -> Iterator[Manager]:
         remedy=write if file else "networkctl reload, when no file of /etc/systemd/network matches it",
         returns=f"{file} gives {link.name} its address again" if file else "",
         identifier=lease.get("CLIENTID"),
+        lasts=True,
         takes_along=True,  # seen with 252, whatever KeepConfiguration= says
     )
 
@@ -172,7 +198,7 @@ def _networkd(link: Link) -> Iterator[Manager]:
 # connman
 
 
-def _connman(link: Link) -> Iterator[Manager]:
+def _connman(link: Link, pid: int) -> Iterator[Manager]:
     if link.mac is None:
         return
     conf = read_settings("/etc/connman/main.conf")
@@ -188,7 +214,13 @@ def _connman(link: Link) -> Iterator[Manager]:
     yield Manager(
         name="connman",
         leases=settings.get(f"{service}.IPv4.method", "dhcp") == "dhcp",
-        remedy=f"NetworkInterfaceBlacklist={both} below [General] of /etc/connman/main.conf; systemctl restart connman",
+        clears=True,  # seen with 1.41: it takes the end of a port for the end of the cable
+        # One that is told to end takes the address off the link, and sets the link down.
+        remedy=(
+            f"NetworkInterfaceBlacklist={both} below [General] of /etc/connman/main.conf"
+            f"; kill -KILL {pid}; systemctl restart connman"
+        ),
+        lasts=True,
         returns=f"{path} gives {link.name} its address again",
         # gdhcp sends hardware type and MAC.
         identifier=f"01{link.mac.packed.hex()}",
