@@ -186,7 +186,7 @@ def connman_settings(ipv4: str) -> tuple[str, str]:
 
 
 CONNMAN_REMEDY: Final = (
-    "hint: NetworkInterfaceBlacklist=vmnet,vboxnet,virbr,ifb,ve-,vb-,ham,veth,eth0 below [General] of "
+    "hint: NetworkInterfaceBlacklist=vmnet,vboxnet,virbr,ifb,ve-,vb-,ham,veth,eth0,isv,lan0 below [General] of "
     "/etc/connman/main.conf; kill -KILL {pid}; systemctl restart connman; then say it again"
 )
 INTERFACES: Final = (

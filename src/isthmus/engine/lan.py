@@ -66,7 +66,7 @@ def lan_network(
             host.notes.append(
                 f"rules of table {', '.join(named)} name {link.name}: what came in by it comes by {bridge}"
             )
-        _heed_managers(host, link, wish)
+        _heed_managers(host, link, wish, (bridge, *(one.bridge for one in others)))
     subnets = _subnets(host, wish, link, before)
     for subnet in subnets:
         for other in others:
@@ -127,7 +127,7 @@ def _check(host: Host, link: Link) -> None:
             raise Refused(f"address {one.words[2]} of {name} is used by somebody else (duplicate-address detection)")
 
 
-def _heed_managers(host: Host, link: Link, wish: NetworkWish) -> None:
+def _heed_managers(host: Host, link: Link, wish: NetworkWish, bridges: tuple[str, ...]) -> None:
     """Note what somebody else will do to a link that is about to move, at the next reboot or sooner.
 
     Raises:
@@ -138,7 +138,7 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish) -> None:
     addresses = [rtnl_address.decode(one) for one in host.access.route(HOST).dump(rtnl_address.of_link(link.index))]
     leased = [one for one in addresses if one.address.family == 4 and one.is_leased]
     leased6 = [one for one in addresses if one.address.family == 6 and one.is_leased and not one.is_learned]
-    managers = managers_of(link)
+    managers = managers_of(link, bridges)
     for one in managers:
         if one.leases or one.clears:
             told = _told(leased6 if one.only6 else leased)

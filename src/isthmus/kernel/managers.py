@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 
 from isthmus.kernel.processes import processes
+from isthmus.model.network import HOST_END
 from isthmus.model.value import Value
 
 TYPE_CHECKING = False
@@ -64,8 +65,11 @@ class Manager(Value):
     takes_along: bool = False
 
 
-def managers_of(link: Link) -> list[Manager]:
-    """Return who manages a link of the host: services first, then DHCP clients that none of these runs."""
+def managers_of(link: Link, bridges: tuple[str, ...] = ()) -> list[Manager]:
+    """Return who manages a link of the host: services first, then DHCP clients that none of these runs.
+
+    `bridges` are ours, the link's to be among them: a remedy has them left alone, too, where that must be said.
+    """
     from isthmus.kernel.dhcp_clients import clients_of
 
     running = processes("/proc/self/ns/net")
@@ -73,7 +77,7 @@ def managers_of(link: Link) -> list[Manager]:
     found = [
         *(_network_manager(link) if "NetworkManager" in pids else ()),
         *(_networkd(link) if "systemd-network" in pids else ()),  # a process's name has 15 characters
-        *(_connman(link, pids["connmand"]) if "connmand" in pids else ()),
+        *(_connman(link, pids["connmand"], bridges) if "connmand" in pids else ()),
     ]
     if not any(one.leases for one in found):  # NetworkManager may run dhclient or dhcpcd itself
         found += clients_of(link, running)
@@ -198,7 +202,7 @@ def _networkd(link: Link) -> Iterator[Manager]:
 # connman
 
 
-def _connman(link: Link, pid: int) -> Iterator[Manager]:
+def _connman(link: Link, pid: int, bridges: tuple[str, ...]) -> Iterator[Manager]:
     if link.mac is None:
         return
     conf = read_settings("/etc/connman/main.conf")
@@ -210,14 +214,15 @@ def _connman(link: Link, pid: int) -> Iterator[Manager]:
     settings = read_settings(path)
     if not settings:
         return  # it never had this cable
-    both = ",".join([*(one.strip() for one in unwanted if one.strip()), link.name])
+    # When it starts it clears bridges and host ends and sets them down (src/device.c, cleanup_devices).
+    names = dict.fromkeys([*(one.strip() for one in unwanted if one.strip()), link.name, HOST_END, *bridges])
     yield Manager(
         name="connman",
         leases=settings.get(f"{service}.IPv4.method", "dhcp") == "dhcp",
         clears=True,  # seen with 1.41: it takes the end of a port for the end of the cable
         # One that is told to end takes the address off the link, and sets the link down.
         remedy=(
-            f"NetworkInterfaceBlacklist={both} below [General] of /etc/connman/main.conf"
+            f"NetworkInterfaceBlacklist={','.join(names)} below [General] of /etc/connman/main.conf"
             f"; kill -KILL {pid}; systemctl restart connman"
         ),
         lasts=True,

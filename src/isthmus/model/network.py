@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_RECORDS",
+    "HOST_END",
     "MTU_MIN_IPV6",
     "NAT",
     "NIC",
@@ -44,7 +45,8 @@ ROUTED: Final = "routed"
 NONE: Final = "none"
 NIC: Final = "nic"
 MTU_MIN_IPV6: Final = 1280  # RFC 8200 section 5; below it a link has no IPv6 (net/ipv6/addrconf.c, addrconf_notify)
-_HOST_END: Final = "isv"
+# How the name of a host end begins.
+HOST_END: Final = "isv"
 
 
 class Subnet(Value):
@@ -154,12 +156,12 @@ class Attachment(Value):
 
 def host_end(drawn: bytes) -> str:
     """Return the name of the host's end of an attachment, from five bytes drawn at random."""
-    return f"{_HOST_END}{drawn.hex()}"
+    return f"{HOST_END}{drawn.hex()}"
 
 
 def is_host_end(link: str) -> bool:
     """Whether a link's name is one of those."""
-    return link.startswith(_HOST_END) and len(link) == len(_HOST_END) + 10
+    return link.startswith(HOST_END) and len(link) == len(HOST_END) + 10
 
 
 class Publish(Value):
