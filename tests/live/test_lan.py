@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.live.driving import EngineRefused, Sniffer, drive, send_frame, up, wait_for
+from tests.live.driving import EngineRefused, Sniffer, drive, end, send_frame, up, wait_for
 
 from isthmus.testing import HOST4, HOST6, LAN4, LAN6, Host, Lab, Place
 
@@ -83,6 +84,25 @@ def test_what_an_interface_carries_goes_to_the_bridge_and_back(lab: Lab) -> None
     assert host.ip_json("link", "show", "eth0") == [nic | {"promiscuity": nic["promiscuity"]}]
     assert host.sysctl("net/ipv6/conf/eth0/addr_gen_mode") == conf
     assert nothing_of_ours(host)
+
+
+def test_an_ipv6_address_can_be_used_at_its_new_place_before_it_leaves_the_old_one(lab: Lab) -> None:
+    host = lab.host
+    monitor = host.spawn("ip", "-6", "monitor", "route")
+    wait_for(lambda: "monitor" in Path(f"/proc/{monitor.pid}/cmdline").read_text(), "ip monitor")
+    for _ in range(8):
+        host.isthmus(*CREATE)
+        host.isthmus("network", "rm", "lan0", "--force", "--confirm-within", "none")
+    host.run("ip", "-6", "route", "add", "2001:db8:77::/64", "dev", "eth0")
+    assert monitor.stdout is not None
+    told = []
+    for line in iter(monitor.stdout.readline, ""):
+        if "2001:db8:77::" in line:
+            break
+        if f"local {HOST6} " in line:
+            told.append(("gone from " if line.startswith("Deleted") else "at ") + line.split(" dev ")[1].split()[0])
+    assert told == ["at lan0", "gone from eth0", "at eth0", "gone from lan0"] * 8
+    end(monitor)
 
 
 def test_what_is_set_for_the_interface_is_set_for_the_bridge(lab: Lab) -> None:

@@ -1,7 +1,8 @@
 """A network interface becomes a port of a bridge of ours, and what hangs on it moves there; and back.
 
-rtnetlink has no transaction, so the order is fixed, and all goes in few sends: what is new comes before what is old
-goes, so that the host answers for its addresses at every moment, and a kill leaves nothing in neither place.
+rtnetlink has no transaction, so the order is fixed, and all goes in few sends: what is new comes, and can be used,
+before what is old goes, so that the host answers for its addresses at every moment, and a kill leaves nothing in
+neither place.
 The order and its gap were measured: docs/decisions/0009.
 """
 
@@ -11,6 +12,7 @@ import errno
 
 from isthmus.errors import KernelError, Refused
 from isthmus.kernel.access import Access
+from isthmus.kernel.settling import await_usable
 from isthmus.kernel.sysctl import conf_values
 from isthmus.model.host import HOST, BridgedNic, Carried
 from isthmus.netlink.rtnl import carried as rtnl
@@ -110,7 +112,9 @@ def move_onto(access: Access, item: BridgedNic) -> None:
     enslave = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="enslave", master=bridge.index)
     joining: Messages = [(one, False) for one in (enslave, *rtnl_link.see_carriers(nic.name, bridge.index))]
     arriving, leaving = _moves(item, nic, bridge)
-    _send(access, [*joining, *arriving, *leaving])
+    _send(access, [*joining, *arriving])
+    await_usable(access, bridge.index, _PATIENCE_S)
+    _send(access, leaving)
 
 
 def move_back(access: Access, item: BridgedNic) -> None:
@@ -127,7 +131,9 @@ def move_back(access: Access, item: BridgedNic) -> None:
         raise
     free = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="take off its bridge", master=0)
     arriving, leaving = _moves(item, bridge, nic)
-    _send(access, [*arriving, (free, False), *leaving])
+    _send(access, arriving)
+    await_usable(access, nic.index, _PATIENCE_S)
+    _send(access, [(free, False), *leaving])
 
 
 def _ends(access: Access, item: BridgedNic) -> tuple[Link, Link]:

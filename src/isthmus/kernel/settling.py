@@ -1,6 +1,8 @@
-"""Wait until a port of somebody else's bridge forwards: with STP it listens and learns first.
+"""Wait for what the kernel makes ready a while after it was asked for.
 
-Ours have STP off and forward at once. Source: linux/if_bridge.h BR_STATE_*, IEEE 802.1D section 8.4.
+A port of somebody else's bridge: with STP it listens and learns first; ours have STP off and forward at once. Source:
+linux/if_bridge.h BR_STATE_*, IEEE 802.1D section 8.4. An IPv6 address: also without detection of duplicates it is
+tentative until a worker has had the lock of all links. Source: net/ipv6/addrconf.c, addrconf_dad_work.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import time
 
 from isthmus.kernel.access import Access
+from isthmus.model.address import IPV6
 from isthmus.model.host import HOST
+from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl.link import RTNLGRP_LINK
 from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 
@@ -16,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["await_forwarding"]
+__all__ = ["await_forwarding", "await_usable"]
 
 # Port state -> forward delays until it forwards: disabled (its carrier is not seen yet), listening, learning.
 _NOT_YET: Final = {0: 2, 1: 2, 2: 1}
@@ -44,3 +48,21 @@ def await_forwarding(access: Access, ifname: str, bridge: str, patience_s: float
                 return left_s
     finally:
         events.close()
+
+
+def await_usable(access: Access, index: int, patience_s: float) -> None:
+    """Wait until packets to the IPv6 addresses of a link of the host are taken up; no longer than `patience_s`."""
+    if not _is_settling(access, index):
+        return
+    events = Socket(NETLINK_ROUTE, groups=(rtnl_address.RTNLGRP_IPV6_IFADDR,), small=True)
+    try:
+        deadline = time.monotonic() + patience_s
+        while _is_settling(access, index) and events.wait(deadline - time.monotonic()):
+            pass
+    finally:
+        events.close()
+
+
+def _is_settling(access: Access, index: int) -> bool:
+    found = access.route(HOST).dump(rtnl_address.of_link(index))
+    return any(one.address.family == IPV6 and one.is_settling for one in map(rtnl_address.decode, found))
