@@ -130,6 +130,9 @@ out = steps(do(plan, load_text({TOPOLOGY!r})))
     }
     assert set(changes(before, values(lab))) == {"ipv4/conf/eth0/forwarding", "ipv6/conf/eth0/force_forwarding"}
 
+    (note,) = drive(lab.host, "out = entered()")
+    assert note.startswith("the host's default routes have changed: ")
+    assert all(f"net/{name}" in note for name in moved)
     drive(lab.host, "do(create_namespace, 'other')")
     assert changes(before, values(lab)) == moved
     assert lab.host.netns("a").pings("198.51.100.9")

@@ -105,6 +105,21 @@ def test_an_ipv6_address_can_be_used_at_its_new_place_before_it_leaves_the_old_o
     end(monitor)
 
 
+def test_what_comes_to_the_port_later_is_put_on_the_bridge_by_the_next_verb(lab: Lab) -> None:
+    """As a manager of a fixed address does when the cable comes back."""
+    host = lab.host
+    host.isthmus(*CREATE)
+    had = carried(host, "lan0")
+    host.run("ip", "addr", "add", f"{HOST4}/24", "dev", "eth0")
+    host.run("ip", "route", "add", "default", "via", LAN4, "dev", "eth0", "metric", "1024")
+    told = host.isthmus("repair").stderr
+    assert told == "note: the host's default routes have changed: eth0 followed\n"
+    assert host.ip_json("-4", "addr", "show", "dev", "eth0") == []
+    assert host.ip_json("-4", "route", "show", "dev", "eth0") == []
+    more = {one for one in carried(host, "lan0") if one not in had}
+    assert [json.loads(one)["metric"] for one in more] == [1024]
+
+
 def test_what_is_set_for_the_interface_is_set_for_the_bridge(lab: Lab) -> None:
     host = lab.host
     for name, value in (("ipv6/conf/eth0/accept_ra", 2), ("ipv4/conf/eth0/rp_filter", 2)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from isthmus.converge.course import Course, report_on
+from isthmus.converge.course import Course, report_on, words_of
 from isthmus.converge.elsewhere import keep_for_others, widened
 from isthmus.converge.outlook import Outlook, run_directory
 from isthmus.converge.rows import freed, with_cookies
@@ -166,7 +166,9 @@ class Host:
             load_anew(self, "upgrade")
         known = meta.get("uplinks")
         if known is not None and known != self.outlook.links.text():
-            self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
+            followed = self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
+            if followed.plan:
+                self.notes.append(f"the host's default routes have changed: {words_of(followed.plan)} followed")
 
     def _identify(self, meta: dict[str, object]) -> None:
         boot_id, cookie = self._identity = self._identity or boot_identity()
