@@ -157,7 +157,7 @@ NM_REMEDY: Final = (
 )
 NM_FIXED: Final = (nm_state(), nm_profile(NM_MANUAL))
 NM_TOLD: Final = (
-    "note: NetworkManager manages eth0: at a reboot "
+    "note: NetworkManager manages eth0: at a reboot or sooner "
     "its profile /etc/NetworkManager/system-connections/wired.nmconnection gives eth0 its address again"
 )
 NETWORKD: Final = (
@@ -243,7 +243,10 @@ SERVICES: Final = {
             "; then say it again with --dhcp ff:00:11:22:33:00:02:00:00:0a:b1:12:34:56:78:90:ab:cd:ef\n"
         ),
         (NETWORKD,),
-        "systemd-networkd manages eth0: at a reboot /etc/systemd/network/10-wired.network gives eth0 its address",
+        (
+            "systemd-networkd manages eth0: at a reboot or sooner "
+            "/etc/systemd/network/10-wired.network gives eth0 its address"
+        ),
     ),
     "connman": Service(
         "connman",
@@ -319,7 +322,10 @@ def test_what_ifupdown_will_do_at_the_next_reboot_is_told(lab: Lab) -> None:
     host = lab.host
     lay_out(host, (INTERFACES, IFUPDOWN))
     done = host.isthmus(*CREATE)
-    assert "at a reboot /etc/network/interfaces.d/wired:2 gives eth0 its address again" in done.stderr
+    assert (
+        "note: ifupdown manages eth0: at a reboot or sooner "
+        "/etc/network/interfaces.d/wired:2 gives eth0 its address again; the next verb of isthmus puts it on lan0\n"
+    ) in done.stderr
     host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
     write(host, IFUPDOWN[0], "auto eth0\niface eth0 inet manual\n")
     assert "reboot" not in host.isthmus(*CREATE).stderr

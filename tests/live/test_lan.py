@@ -17,6 +17,7 @@ CREATE: Final = ("network", "create", "lan0", "--uplink", "nic:eth0", "--confirm
 RANGES: Final = ("--range", "203.0.113.100-203.0.113.110", "--range", "2001:db8::100-2001:db8::110")
 # What moves by itself, and what is the kernel's choice.
 MOVING: Final = re.compile(r"valid_life_time|preferred_life_time|expires|used|confirmed|updated|probes|refcnt")
+IPV6_ROUTE: Final = 1 << 10  # RTNLGRP_IPV6_ROUTE
 RICH: Final = """
 address add 203.0.113.7/24 dev eth0 label eth0:7 valid_lft 3000 preferred_lft 2000
 address add 198.51.100.1 peer 198.51.100.2/32 dev eth0
@@ -86,10 +87,16 @@ def test_what_an_interface_carries_goes_to_the_bridge_and_back(lab: Lab) -> None
     assert nothing_of_ours(host)
 
 
+def listens(pid: int, groups: int) -> bool:
+    """Tell whether somebody listens to groups of rtnetlink where a process is."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
+    return any(line[1] == "0" and int(line[3], 16) & groups for line in lines)
+
+
 def test_an_ipv6_address_can_be_used_at_its_new_place_before_it_leaves_the_old_one(lab: Lab) -> None:
     host = lab.host
     monitor = host.spawn("ip", "-6", "monitor", "route")
-    wait_for(lambda: "monitor" in Path(f"/proc/{monitor.pid}/cmdline").read_text(), "ip monitor")
+    wait_for(lambda: listens(monitor.pid, IPV6_ROUTE), "ip monitor")
     for _ in range(8):
         host.isthmus(*CREATE)
         host.isthmus("network", "rm", "lan0", "--force", "--confirm-within", "none")
@@ -490,16 +497,34 @@ def test_an_interface_that_is_unplugged_meanwhile_is_content(lab: Lab) -> None:
     assert [one["ifname"] for one in host.ip_json("link", "show")] == ["lo"]
 
 
-def test_after_a_reboot_an_unconfirmed_network_is_not_made_again(lab: Lab) -> None:
-    host = lab.host
-    host.isthmus(*CREATE[:5])
-    (guard,) = guards(host)
-    host.run("kill", "-KILL", str(guard))
+def reboot(host: Host) -> None:
+    """Leave the host as a boot does: no link of ours, another boot id."""
     source = "import os; from isthmus.store.sqlite import Database\n"
     source += "db = Database(os.environ['ISTHMUS_STATE_DIR'], writable=True); db.set_meta('boot_id', 'another')"
     host.python(source)
     host.run("ip", "link", "set", "eth0", "nomaster")
     host.run("ip", "link", "delete", "lan0")
+
+
+def test_after_a_reboot_the_interface_goes_onto_the_bridge_again(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    reboot(host)
+    host.run("ip", "addr", "add", f"{HOST4}/24", "dev", "eth0")  # as who manages the interface does
+    host.run("ip", "route", "add", "default", "via", LAN4, "dev", "eth0")
+    host.isthmus("ns", "create", "x")
+    assert is_on_bridge(host)
+    (bridge,) = host.ip_json("-4", "addr", "show", "dev", "lan0")
+    assert [one["local"] for one in bridge["addr_info"]] == [HOST4]
+    assert [one["dev"] for one in host.ip_json("route", "show", "default")] == ["lan0"]
+
+
+def test_after_a_reboot_an_unconfirmed_network_is_not_made_again(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE[:5])
+    (guard,) = guards(host)
+    host.run("kill", "-KILL", str(guard))
+    reboot(host)
     host.isthmus("ns", "create", "x")
     assert host.isthmus("network", "ls", "--format", "json").stdout.strip() == "[]"
     assert not is_on_bridge(host)

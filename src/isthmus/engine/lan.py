@@ -130,6 +130,8 @@ def _check(host: Host, link: Link) -> None:
 def _heed_managers(host: Host, link: Link, wish: NetworkWish, bridges: tuple[str, ...]) -> None:
     """Note what somebody else will do to a link that is about to move, at the next reboot or sooner.
 
+    The first of `bridges` is the one that it moves to, the others are those of our other networks.
+
     Raises:
         Refused: somebody else's DHCP client keeps an address of the link.
     """
@@ -150,7 +152,9 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish, bridges: tuple[str
             )
     for one in managers:
         if one.returns:
-            host.notes.append(f"{one.name} manages {link.name}: at a reboot {one.returns}, unless you {one.remedy}")
+            # To make it let go would leave the host without an address after a reboot.
+            back = f"the next verb of isthmus puts it on {bridges[0]}"
+            host.notes.append(f"{one.name} manages {link.name}: at a reboot or sooner {one.returns}; {back}")
     if leased and wish.dhcp is None:
         host.notes.append(f"{_told(leased)} of {link.name} is leased, and nobody renews it: --dhcp auto would")
     if leased6:
