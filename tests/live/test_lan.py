@@ -323,6 +323,19 @@ def test_what_cannot_be_moved_is_refused_by_name_before_anything_moves(lab: Lab,
     assert host.nft_json() == []
 
 
+def test_a_route_whose_gateway_is_not_reached_any_more_is_named_and_nothing_moves(lab: Lab) -> None:
+    host = lab.host
+    for line in ("add 10.6.0.9 dev eth0", "add 10.78.0.0/16 via 10.6.0.9", "del 10.6.0.9"):
+        host.run("ip", "route", *line.split())
+    before = carried(host, "eth0")
+    done = host.isthmus(*CREATE, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: cannot move route 10.78.0.0/16 via 10.6.0.9 dev eth0 ")
+    assert "hint: delete that route" in done.stderr
+    assert carried(host, "eth0") == before
+    assert nothing_of_ours(host)
+
+
 def test_whose_rules_name_the_interface_is_said(lab: Lab) -> None:
     host = lab.host
     host.run("nft", "add table inet fw; add chain inet fw in { type filter hook input priority 0; }")

@@ -144,6 +144,17 @@ class Access:
             self._routes[netns] = held
         return held
 
+    def events(self, netns: str, group: int) -> Socket:
+        """Return an rtnetlink socket of a namespace that listens to a group; the caller closes it.
+
+        Raises:
+            NotFound: the namespace is gone.
+        """
+        if netns == HOST:
+            return Socket(NETLINK_ROUTE, groups=(group,), small=True)
+        with Inside(self.fd(netns)):
+            return Socket(NETLINK_ROUTE, groups=(group,), small=True)
+
     @property
     def nft(self) -> Socket:
         """The host's nfnetlink socket."""

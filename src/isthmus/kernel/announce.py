@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from isthmus.netlink.wire import Request
+
 __all__ = ["ALL_NODES", "ETHERNET", "ICMPV6", "announce", "checksum"]
 
 ETHERNET: Final = Struct(">6s6sH")
@@ -32,15 +34,17 @@ _NEIGHBOUR_ADVERTISEMENT: Final = 136
 _OVERRIDE: Final = 0x20
 
 
-def announce(access: Access, bridge: str, index: int, address: Address, mac: Mac) -> None:
-    """Announce that an address is at a MAC, to all ports of a bridge and to the host itself."""
+def announce(access: Access, bridge: str, index: int, address: Address, mac: Mac) -> Request:
+    """Announce that an address is at a MAC, to all ports of a bridge; return what tells the host's own cache.
+
+    What leaves by the bridge does not come in by it.
+    """
     if address.family == IPV4:
         packet = ETHERNET.pack(_BROADCAST, mac.packed, _ETH_P_ARP) + _gratuitous_arp(address, mac.packed)
     else:
         packet = ETHERNET.pack(_ALL_NODES_MAC, mac.packed, _ETH_P_IPV6) + _advertisement(address, mac.packed)
     access.crier.send(packet, bridge)
-    # What leaves by the bridge does not come in by it: the host's own cache is told directly.
-    access.route("").ask([rtnl_neighbour.delete(index, address)])
+    return rtnl_neighbour.delete(index, address)
 
 
 def _gratuitous_arp(address: Address, mac: bytes) -> bytes:

@@ -111,6 +111,7 @@ class Applier:
         self._links.send()
         self._send_elements()
         self._drop_lines()
+        self._links.settle()
 
     def _take(self, step: Step) -> None:
         item = step.item
@@ -151,6 +152,7 @@ class Applier:
             case Ruleset():
                 self._ruleset(step, item)
             case Process():
+                self._links.settle()
                 if not isinstance(step, Add):
                     self._commands.stop(item)
                 if not isinstance(step, Remove):

@@ -13,7 +13,7 @@ import os
 from isthmus.errors import IsthmusError, KernelError, NotFound, NotPermitted, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.announce import announce
-from isthmus.model.address import Mac
+from isthmus.model.address import IPV6, Address, Mac
 from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP, Bridge, LinkAddress, Route, Veth
 from isthmus.model.network import MTU_MIN_IPV6
 from isthmus.model.plan import Add, Change, Remove, Step
@@ -32,6 +32,7 @@ __all__ = ["LinkHands"]
 
 _MISSING: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
 _DOOM_GROUPS: Final = 0x6A000000
+_PATIENCE_S: Final = 1.0
 
 
 class LinkHands:
@@ -46,7 +47,11 @@ class LinkHands:
         self._inner: dict[str, list[tuple[Request, bool]]] = {}
         self._indexes: dict[tuple[str, str], int] = {}
         self._announcements: dict[str, list[LinkAddress]] = {}
+        self._added: dict[tuple[str, int], set[Address]] = {}  # of IPv6, by link: they may not be taken up yet
         self._carriers: dict[str, str] = {}  # bridges, and the first port that each was given; empty: it is seen
+        # New ports, by the namespace of their far end. One whose carrier the kernel saw to be off, before the far end
+        # was up, forwards nothing until it looks again, which may be long on a busy host: to read it makes it look.
+        self._unseen: dict[str, list[str]] = {}
         self._ports: dict[tuple[str, str], tuple[str, Mac]] = {}
         self._doomed: list[str] = []
         self.dooms = False
@@ -138,6 +143,7 @@ class LinkHands:
                 self._ports[item.peer_netns, item.peer_name] = item.master, item.peer_mac
                 if item.master not in access.populated:
                     self._carriers.setdefault(item.master, item.name)
+                self._unseen.setdefault(item.peer_netns, []).append(item.name)
         else:
             self._queue(item.netns, *_far_end(item, item.name, item.alias))
         self._queue(item.peer_netns, *_far_end(item, item.peer_name, None if item.netns == HOST else item.alias))
@@ -213,6 +219,8 @@ class LinkHands:
             index = self._index(item.netns, item.ifname)
             self._queue(item.netns, rtnl_address.add(index, item.address, item.length, item))
             self._announcements.setdefault(item.netns, []).append(item)
+            if item.address.family == IPV6:
+                self._added.setdefault((item.netns, index), set()).add(item.address)
 
     def route(self, step: Step, item: Route) -> None:
         if not isinstance(step, Add):
@@ -257,8 +265,20 @@ class LinkHands:
             items = self._announcements.pop(netns, ())
             if items and any(self._carriers.values()):
                 self._see_carriers()
-            for item in items:
-                self._announce(item)
+            told = [one for one in map(self._announce, items) if one is not None]
+            told += [rtnl_link.by_name(name) for name in self._unseen.pop(netns, ())]
+            if told:
+                self._access.route(HOST).ask(told)
+
+    def settle(self) -> None:
+        """Wait until packets to the IPv6 addresses that were added are taken up."""
+        added, self._added = self._added, {}
+        if not added:
+            return
+        from isthmus.kernel.settling import await_usable
+
+        for (netns, index), addresses in added.items():
+            await_usable(self._access, netns, index, addresses, _PATIENCE_S)
 
     def _see_carriers(self) -> None:
         """Have the kernel see that bridges with a new port have a carrier."""
@@ -269,19 +289,20 @@ class LinkHands:
                 self._carriers[bridge] = ""
         self._access.route(HOST).ask(requests)
 
-    def _announce(self, item: LinkAddress) -> None:
-        """Tell the bridge that an address is new there; a direct link has nobody to tell."""
+    def _announce(self, item: LinkAddress) -> Request | None:
+        """Tell the bridge that an address is new there, and return what tells the host; a direct link has neither."""
         if item.address in self._access.unannounced:
-            return
+            return None
         if item.netns == HOST:
             bridge = self._access.link(HOST, item.ifname)
-            if bridge is not None and bridge.mac is not None:
-                announce(self._access, item.ifname, bridge.index, item.address, bridge.mac)
-            return
+            if bridge is None or bridge.mac is None:
+                return None
+            return announce(self._access, item.ifname, bridge.index, item.address, bridge.mac)
         port = self._ports.get((item.netns, item.ifname)) or self._port(item)
-        if port is not None:
-            bridge_name, mac = port
-            announce(self._access, bridge_name, self._bridge_index(bridge_name), item.address, mac)
+        if port is None:
+            return None
+        bridge_name, mac = port
+        return announce(self._access, bridge_name, self._bridge_index(bridge_name), item.address, mac)
 
     def _port(self, item: LinkAddress) -> tuple[str, Mac] | None:
         """Return the bridge that a link inside a namespace leads to, and the link's MAC."""

@@ -14,11 +14,12 @@ from isthmus.errors import KernelError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.settling import await_usable
 from isthmus.kernel.sysctl import conf_values
+from isthmus.model.address import IPV6, Address
 from isthmus.model.host import HOST, BridgedNic, Carried
+from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import carried as rtnl
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.rtnl.words import words
-from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _PATIENCE_S: Final = 3.0
 _NOT_COPIED: Final = frozenset(
     {"addr_gen_mode", "forwarding", "force_forwarding", "mc_forwarding", "mtu", "route_localnet"}
 )
+_UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
 _ABSENT: Final = frozenset({errno.ENOENT, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
 
 
@@ -92,7 +94,7 @@ def await_running(access: Access, name: str) -> None:
     """
     import time
 
-    watch = Socket(NETLINK_ROUTE, groups=(rtnl_link.RTNLGRP_LINK,))
+    watch = access.events(HOST, rtnl_link.RTNLGRP_LINK)
     try:
         deadline = time.monotonic() + _PATIENCE_S
         while (link := access.link(HOST, name)) is not None and link.operstate != _OPERSTATE_UP:
@@ -111,9 +113,9 @@ def move_onto(access: Access, item: BridgedNic) -> None:
     nic, bridge = _ends(access, item)
     enslave = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="enslave", master=bridge.index)
     joining: Messages = [(one, False) for one in (enslave, *rtnl_link.see_carriers(nic.name, bridge.index))]
-    arriving, leaving = _moves(item, nic, bridge)
+    arriving, leaving = _moves(access, item, nic, bridge)
     _send(access, [*joining, *arriving])
-    await_usable(access, bridge.index, _PATIENCE_S)
+    await_usable(access, HOST, bridge.index, _usable_at_once(item), _PATIENCE_S)
     _send(access, leaving)
 
 
@@ -130,10 +132,16 @@ def move_back(access: Access, item: BridgedNic) -> None:
             return
         raise
     free = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="take off its bridge", master=0)
-    arriving, leaving = _moves(item, bridge, nic)
+    arriving, leaving = _moves(access, item, bridge, nic)
     _send(access, arriving)
-    await_usable(access, nic.index, _PATIENCE_S)
+    await_usable(access, HOST, nic.index, _usable_at_once(item), _PATIENCE_S)
     _send(access, [(free, False), *leaving])
+
+
+def _usable_at_once(item: BridgedNic) -> set[Address]:
+    """Return the IPv6 addresses that are carried, but those whose detection of duplicates is to go on."""
+    found = [rtnl_address.decode(one.payload) for one in item.carried if one.kind == rtnl.ADDRESS]
+    return {one.address for one in found if one.address.family == IPV6 and not one.is_tentative}
 
 
 def _ends(access: Access, item: BridgedNic) -> tuple[Link, Link]:
@@ -146,17 +154,25 @@ def _ends(access: Access, item: BridgedNic) -> tuple[Link, Link]:
     return found[0], found[1]
 
 
-def _moves(item: BridgedNic, old: Link, new: Link) -> tuple[Messages, Messages]:
-    """Return the requests that hang things on the new link, and those that take them off the old one."""
+def _moves(access: Access, item: BridgedNic, old: Link, new: Link) -> tuple[Messages, Messages]:
+    """Return the requests that hang things on the new link, and those that take them off the old one.
+
+    An address that the new link has is left as it is there: where a move came to nothing half-way, with its own flags.
+    """
+    held = {rtnl.identity(one) for one in access.route(HOST).dump(rtnl_address.of_link(new.index))}
     source, target = (old.index, old.name), (new.index, new.name)
     arriving: Messages = []
     leaving: Messages = []
     settling: Messages = []
     for one in item.carried:
-        arriving.append((rtnl.hang(one.kind, one.payload, source, target), False))
         gone = rtnl.drop(one.kind, one.payload, *source)
         if gone is not None:
             leaving.insert(0, (gone, True))
+        if one.kind == rtnl.ADDRESS and rtnl.identity(one.payload) in held:
+            continue
+        hung = rtnl.hang(one.kind, one.payload, source, target)
+        hung.subject = f"{one.kind} {' '.join(one.words[one.words.index('replace') + 1 :]).format(dev=old.name)}"
+        arriving.append((hung, False))
         settled = rtnl.settle(one.payload, source, target) if one.kind == rtnl.ADDRESS else None
         if settled is not None:
             settling.append((settled, False))
@@ -166,5 +182,10 @@ def _moves(item: BridgedNic, old: Link, new: Link) -> tuple[Messages, Messages]:
 def _send(access: Access, requests: Messages) -> None:
     answers = access.route(HOST).ask([request for request, _ in requests])
     for answer, (_, absent_ok) in zip(answers, requests, strict=True):
+        if answer.errno in _UNREACHABLE:
+            raise Refused(
+                f"{answer.error()}: its gateway is not reached any more",
+                hint="delete that route, or make the gateway reachable again, and say it once more",
+            )
         if answer.errno and not (absent_ok and answer.errno in _ABSENT):
             raise answer.error()

@@ -1,20 +1,20 @@
 """Wait for what the kernel makes ready a while after it was asked for.
 
 A port of somebody else's bridge: with STP it listens and learns first; ours have STP off and forward at once. Source:
-linux/if_bridge.h BR_STATE_*, IEEE 802.1D section 8.4. An IPv6 address: also without detection of duplicates it is
-tentative until a worker has had the lock of all links. Source: net/ipv6/addrconf.c, addrconf_dad_work.
+linux/if_bridge.h BR_STATE_*, IEEE 802.1D section 8.4. An IPv6 address: also without detection of duplicates its local
+route comes when a worker has had the lock of all links. Source: net/ipv6/addrconf.c, addrconf_dad_work.
 """
 
 from __future__ import annotations
 
+import errno
 import time
 
 from isthmus.kernel.access import Access
-from isthmus.model.address import IPV6
+from isthmus.model.address import IPV6, Address
 from isthmus.model.host import HOST
-from isthmus.netlink.rtnl import address as rtnl_address
+from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.netlink.rtnl.link import RTNLGRP_LINK
-from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def await_forwarding(access: Access, ifname: str, bridge: str, patience_s: float
     if link is None or not link.stp:
         return 0.0
     delay_s = link.forward_delay_cs / 100
-    events = Socket(NETLINK_ROUTE, groups=(RTNLGRP_LINK,))
+    events = access.events(HOST, RTNLGRP_LINK)
     try:
         deadline = time.monotonic() + patience_s
         while True:
@@ -50,19 +50,19 @@ def await_forwarding(access: Access, ifname: str, bridge: str, patience_s: float
         events.close()
 
 
-def await_usable(access: Access, index: int, patience_s: float) -> None:
-    """Wait until packets to the IPv6 addresses of a link of the host are taken up; no longer than `patience_s`."""
-    if not _is_settling(access, index):
+def await_usable(access: Access, netns: str, index: int, addresses: set[Address], patience_s: float) -> None:
+    """Wait until packets to IPv6 addresses of a link are taken up; no longer than `patience_s`."""
+    if addresses <= _taken_up(access, netns, index):
         return
-    events = Socket(NETLINK_ROUTE, groups=(rtnl_address.RTNLGRP_IPV6_IFADDR,), small=True)
+    events = access.events(netns, rtnl_route.RTNLGRP_IPV6_ROUTE)
     try:
         deadline = time.monotonic() + patience_s
-        while _is_settling(access, index) and events.wait(deadline - time.monotonic()):
+        while not addresses <= _taken_up(access, netns, index) and events.wait(deadline - time.monotonic()):
             pass
     finally:
         events.close()
 
 
-def _is_settling(access: Access, index: int) -> bool:
-    found = access.route(HOST).dump(rtnl_address.of_link(index))
-    return any(one.address.family == IPV6 and one.is_settling for one in map(rtnl_address.decode, found))
+def _taken_up(access: Access, netns: str, index: int) -> set[Address]:
+    dumped = access.route(netns).dump(rtnl_route.local_routes(IPV6, index), absent=errno.ENOENT)
+    return {one.prefix.first for one in map(rtnl_route.decode, dumped) if one.is_local}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IFA_PROTO_ISTHMUS",
-    "RTNLGRP_IPV6_IFADDR",
     "IpAddress",
     "add",
     "all_addresses",
@@ -43,12 +42,10 @@ _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
 _IFAPROT_KERNEL_RA: Final = 2
 _IFA_F_NODAD: Final = 0x02
-_IFA_F_DADFAILED: Final = 0x08
 _IFA_F_TENTATIVE: Final = 0x40
 _IFA_F_PERMANENT: Final = 0x80
 _RT_SCOPE_LINK: Final = 253
 
-RTNLGRP_IPV6_IFADDR: Final = 9
 # Free for user space (linux/if_addr.h names 1 to 3 only): "i".
 IFA_PROTO_ISTHMUS: Final = 0x69
 _INFO: Final = Struct("=BBBBI")  # struct ifaddrmsg: family, prefixlen, flags, scope, index
@@ -70,14 +67,14 @@ class IpAddress(Value):
         return not self.flags & _IFA_F_PERMANENT
 
     @property
+    def is_tentative(self) -> bool:
+        """Whether detection of duplicates has not ended."""
+        return bool(self.flags & _IFA_F_TENTATIVE)
+
+    @property
     def is_link_local(self) -> bool:
         """Whether it counts on its link alone."""
         return self.scope == _RT_SCOPE_LINK
-
-    @property
-    def is_settling(self) -> bool:
-        """Whether it can be used in a moment: without detection of duplicates, and the kernel has not got to it yet."""
-        return self.flags & (_IFA_F_TENTATIVE | _IFA_F_NODAD | _IFA_F_DADFAILED) == _IFA_F_TENTATIVE | _IFA_F_NODAD
 
     @property
     def is_learned(self) -> bool:

@@ -40,6 +40,7 @@ __all__ = [
     "dump",
     "follows",
     "hang",
+    "identity",
     "is_failed",
     "needs_another",
     "settle",
@@ -170,6 +171,14 @@ def _flags(payload: bytes, found: Mapping[int, bytes]) -> int:
 def is_failed(payload: bytes) -> bool:
     """Whether an address is used by somebody else, as duplicate-address detection found."""
     return payload[0] == AF_INET6 and bool(_flags(payload, attributes(payload, IFADDRMSG.size)) & IFA_F_DADFAILED)
+
+
+@decoder
+def identity(payload: bytes) -> tuple[object, ...]:
+    """Return what tells an address from others of one link: family, prefix length, the address itself, its peer."""
+    family, length, _, _, _ = IFADDRMSG.unpack_from(payload)
+    found = attributes(payload, IFADDRMSG.size)
+    return family, length, found.get(IFA_LOCAL), found.get(IFA_ADDRESS)
 
 
 @decoder

@@ -32,6 +32,7 @@ __all__ = [
     "decode",
     "delete",
     "is_default",
+    "local_routes",
     "main_routes",
     "way_to",
 ]
@@ -46,7 +47,9 @@ _RTA_PRIORITY: Final = 6
 _RTA_MULTIPATH: Final = 9
 _RTA_TABLE: Final = 15
 _RT_TABLE_MAIN: Final = 254
+_RT_TABLE_LOCAL: Final = 255
 _RTN_UNICAST: Final = 1
+_RTN_LOCAL: Final = 2
 _RTPROT_RA: Final = 9
 _RT_SCOPE_UNIVERSE: Final = 0
 
@@ -75,6 +78,11 @@ class IpRoute(Value):
     def is_default(self) -> bool:
         """Whether it is a unicast route for everything."""
         return self.prefix.length == 0 and self.kind == _RTN_UNICAST
+
+    @property
+    def is_local(self) -> bool:
+        """Whether what it leads to is taken up here."""
+        return self.kind == _RTN_LOCAL
 
     @property
     def is_learned(self) -> bool:
@@ -106,6 +114,12 @@ def main_routes(family: int, index: int = 0) -> Request:
     """
     head = _MSG.pack(_BY_FAMILY[family], 0, 0, 0, 0, 0, 0, 0, 0) + attr_u32(_RTA_TABLE, _RT_TABLE_MAIN)
     return Request(_RTM_GETROUTE, 0, head + (attr_u32(_RTA_OIF, index) if index else b""), "read", "routes")
+
+
+def local_routes(family: int, index: int) -> Request:
+    """Ask for the routes by which a link's addresses are taken up, as a dump."""
+    head = _MSG.pack(_BY_FAMILY[family], 0, 0, 0, 0, 0, 0, 0, 0) + attr_u32(_RTA_TABLE, _RT_TABLE_LOCAL)
+    return Request(_RTM_GETROUTE, 0, head + attr_u32(_RTA_OIF, index), "read", "local routes")
 
 
 def way_to(address: Address) -> Request:
