@@ -57,6 +57,9 @@ class Lab:
 
     def _plug_cable(self) -> None:
         self.host.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", str(self.lan.pid))
+        # A resolver of the machine is not reached from here, and each question shall be told so, not one a second.
+        for name in ("net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"):
+            self.lan.sysctl(name, 0)
         _configure(self.lan, LAN4, LAN6)
         _configure(self.host, HOST4, HOST4_SECOND, HOST6)
         deadline = time.monotonic() + _DEADLINE_S
