@@ -157,7 +157,8 @@ def _ends(access: Access, item: BridgedNic) -> tuple[Link, Link]:
 def _moves(access: Access, item: BridgedNic, old: Link, new: Link) -> tuple[Messages, Messages]:
     """Return the requests that hang things on the new link, and those that take them off the old one.
 
-    An address that the new link has is left as it is there: where a move came to nothing half-way, with its own flags.
+    An address that the new link has is left there: a move came to nothing half-way. The one of the two that has no
+    `nodad` has the flags that it began with.
     """
     held = {rtnl.identity(one) for one in access.route(HOST).dump(rtnl_address.of_link(new.index))}
     source, target = (old.index, old.name), (new.index, new.name)
@@ -168,11 +169,10 @@ def _moves(access: Access, item: BridgedNic, old: Link, new: Link) -> tuple[Mess
         gone = rtnl.drop(one.kind, one.payload, *source)
         if gone is not None:
             leaving.insert(0, (gone, True))
-        if one.kind == rtnl.ADDRESS and rtnl.identity(one.payload) in held:
-            continue
-        hung = rtnl.hang(one.kind, one.payload, source, target)
-        hung.subject = f"{one.kind} {' '.join(one.words[one.words.index('replace') + 1 :]).format(dev=old.name)}"
-        arriving.append((hung, False))
+        if one.kind != rtnl.ADDRESS or rtnl.identity(one.payload) not in held:
+            hung = rtnl.hang(one.kind, one.payload, source, target)
+            hung.subject = f"{one.kind} {' '.join(one.words[one.words.index('replace') + 1 :]).format(dev=old.name)}"
+            arriving.append((hung, False))
         settled = rtnl.settle(one.payload, source, target) if one.kind == rtnl.ADDRESS else None
         if settled is not None:
             settling.append((settled, False))
