@@ -48,6 +48,8 @@ _SIOCGIFINDEX: Final = 0x8933
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
 _IFREQ: Final = struct.Struct("=16sh22x")
+# What open(2) says of what is no namespace, as a socket, or a link that leads round.
+_NOT_TO_BE_OPENED: Final = frozenset({errno.ENXIO, errno.ENODEV, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 class _Home:
@@ -146,7 +148,7 @@ def open_netns(path: str) -> int:
     Raises:
         NotFound: nothing is there (a process that ended has no namespace either).
         InvalidInput: something else than a network namespace is there.
-        NotPermitted: this process may not open it.
+        NotPermitted: this process may not open it. KernelError: not for now.
     """
     try:
         # Not blocking: the path of a FIFO would keep us here forever.
@@ -154,9 +156,10 @@ def open_netns(path: str) -> int:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESRCH):
             raise NotFound(f"no network namespace at {path}") from None
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise _error("open network namespace", path, error) from error
-        raise InvalidInput("", path, f"not a network namespace ({error.strerror})") from None
+        if error.errno in _NOT_TO_BE_OPENED:
+            raise InvalidInput("", path, f"not a network namespace ({error.strerror})") from None
+        # Not permitted, or no descriptor is left: that says nothing of what is there.
+        raise _error("open network namespace", path, error) from error
     except ValueError:
         raise InvalidInput("", path, "not a path") from None
     if not _is_netns(fd):
