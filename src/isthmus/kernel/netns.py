@@ -48,8 +48,7 @@ _SIOCGIFINDEX: Final = 0x8933
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
 _IFREQ: Final = struct.Struct("=16sh22x")
-# What open(2) says of what is no namespace, as a socket, or a link that leads round.
-_NOT_TO_BE_OPENED: Final = frozenset({errno.ENXIO, errno.ENODEV, errno.ELOOP, errno.ENAMETOOLONG})
+_NOT_TO_BE_OPENED: Final = (errno.ENXIO, errno.ENODEV, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class _Home:
@@ -158,8 +157,7 @@ def open_netns(path: str) -> int:
             raise NotFound(f"no network namespace at {path}") from None
         if error.errno in _NOT_TO_BE_OPENED:
             raise InvalidInput("", path, f"not a network namespace ({error.strerror})") from None
-        # Not permitted, or no descriptor is left: that says nothing of what is there.
-        raise _error("open network namespace", path, error) from error
+        raise _error("open network namespace", path, error) from error  # which says nothing of what is there
     except ValueError:
         raise InvalidInput("", path, "not a path") from None
     if not _is_netns(fd):
