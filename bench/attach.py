@@ -113,7 +113,7 @@ def in_process(sheet: Sheet) -> None:
 def growth(sheet: Sheet) -> None:
     """Attach number 1,000 of a bridge / number 10, and engine / floor there."""
     total, around = sheet.many(1000, 30), sheet.many(_AROUND, 6)
-    engine, floor = Engine(), Floor()
+    engine, floor = Engine(), Floor(plain=True)
     floor.raise_bridge()
     ours, theirs = make_namespaces("e", total + around // 2), make_namespaces("f", total + around // 2)
     attaches: list[float] = []

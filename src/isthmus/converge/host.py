@@ -363,6 +363,7 @@ class Host:
             edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
+        applier.await_ready()
         self._meta = {**self._meta, **meta}
         if way_back is None and entry.phase != PENDING and "commands" not in edit.kinds:
             self.db.know_meta(self._meta)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from isthmus.errors import IsthmusError
 from isthmus.kernel import netns as kernel_netns
 from isthmus.kernel.access import Access
 from isthmus.kernel.commands import Commands
@@ -111,7 +112,13 @@ class Applier:
         self._links.send()
         self._send_elements()
         self._drop_lines()
-        self._links.settle()
+
+    def await_ready(self) -> None:
+        """Wait until what was made can be used; what cannot be asked for is left to itself."""
+        try:
+            self._links.settle()
+        except (IsthmusError, OSError):
+            pass
 
     def _take(self, step: Step) -> None:
         item = step.item
