@@ -16,6 +16,7 @@ from isthmus.doors.cli.errors import STATUS, Several, Usage, status_of
 from isthmus.doors.cli.networks import network_wish
 from isthmus.doors.cli.output import table
 from isthmus.doors.cli.parse import Given, choose, parse, read_by_argparse, read_plainly
+from isthmus.doors.cli.running import run_wish
 from isthmus.doors.cli.steps import lines, step_json, summary
 from isthmus.doors.cli.table import VERBS, Argument, Option, Verb
 from isthmus.model.address import Address, Mac, Prefix
@@ -217,6 +218,12 @@ def test_all_faults_of_a_network_are_said_at_once() -> None:
 @pytest.mark.parametrize(("options", "wanted"), [("", None), ("--default-route", True), ("--no-default-route", False)])
 def test_the_default_route_is_taken_left_or_open(options: str, wanted: bool | None) -> None:
     assert attachment_wish(given("attach", "n", "t", *options.split())).default_route is wanted
+
+
+@pytest.mark.parametrize(("options", "wanted"), [((), False), (("--allow-nonlocal",), True)])
+def test_a_run_may_publish_on_an_address_that_is_to_come(options: tuple[str, ...], wanted: bool) -> None:
+    wish = run_wish(given("run", "-p", "203.0.113.77:80:80", *options, "--", "true"))
+    assert [one.allow_nonlocal for one in wish.publishes] == [wanted]
 
 
 def test_a_link_as_the_options_say() -> None:

@@ -274,7 +274,7 @@ def is_multicast(address: Address) -> bool:
     return address.number >> 120 == 0xFF
 
 
-def publish(text: str, field: str) -> PublishWish:
+def publish(text: str, field: str, *, allow_nonlocal: bool = False) -> PublishWish:
     """Read `[HOSTIP:]HOSTPORT:PORT[/PROTO]`; `PORT` or `HOSTIP::PORT` leave the host's port to be chosen.
 
     Ports may be ranges of equal length (`8000-8010:80-90`); an IPv6 HOSTIP stands in brackets.
@@ -297,7 +297,14 @@ def publish(text: str, field: str) -> PublishWish:
             raise InvalidInput(field, text, f"the ranges differ in length: {host_count} and {count} ports")
     elif count > 1:
         raise InvalidInput(field, text, "a range needs a range of host ports", hint=f"write {ports}:{ports}")
-    return PublishWish(port=port, protocol=protocol or "tcp", host=host, host_port=host_port, count=count)
+    return PublishWish(
+        port=port,
+        protocol=protocol or "tcp",
+        host=host,
+        host_port=host_port,
+        count=count,
+        allow_nonlocal=allow_nonlocal,
+    )
 
 
 def _split_publish(head: str, text: str, field: str) -> tuple[str | None, str, str]:

@@ -11,7 +11,7 @@ from isthmus.engine import publish as engine_publish
 from isthmus.engine import unpublish as engine_unpublish
 from isthmus.errors import InvalidInput
 from isthmus.model.address import Mac
-from isthmus.model.declared import AttachmentWish, LinkEndWish, LinkWish, PublishWish
+from isthmus.model.declared import AttachmentWish, LinkEndWish, LinkWish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from isthmus.doors.cli.session import Session
     from isthmus.model.network import Publish
 
-__all__ = ["VERBS", "attachment_wish", "link_wish", "publish_wish"]
+__all__ = ["VERBS", "attachment_wish", "link_wish"]
 
 
 def attachment_wish(given: Given) -> AttachmentWish:
@@ -45,19 +45,14 @@ def attachment_wish(given: Given) -> AttachmentWish:
     )
 
 
-def publish_wish(text: str, field: str, given: Given) -> PublishWish:
-    """Return what a SPEC and the options beside it wish for."""
-    wish = words.publish(text, field)
-    return wish.replace(allow_nonlocal=True) if given.has("allow-nonlocal") else wish
-
-
 def _published(rows: tuple[Publish, ...]) -> list[str]:
     return [f"published {row.spec}" for row in rows]
 
 
 def _attach(session: Session, given: Given) -> int:
     wish = attachment_wish(given)
-    publishes = [publish_wish(one, "--publish", given) for one in given.texts("publish")]
+    beyond = given.has("allow-nonlocal")
+    publishes = [words.publish(one, "--publish", allow_nonlocal=beyond) for one in given.texts("publish")]
     target = words.target(given.word("TARGET"), "TARGET")
     made = session.change(lambda host: engine_attach(host, wish, target, publishes))
     row = made.attachment
@@ -124,7 +119,7 @@ def _connect(session: Session, given: Given) -> int:
 
 
 def _publish(session: Session, given: Given) -> int:
-    wish = publish_wish(given.word("SPEC"), "SPEC", given)
+    wish = words.publish(given.word("SPEC"), "SPEC", allow_nonlocal=given.has("allow-nonlocal"))
     network = given.text("network")
     if network is not None:
         wish = wish.replace(network=words.network_name(network, "--network"))

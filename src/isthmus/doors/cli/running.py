@@ -6,9 +6,7 @@ import os
 import sys
 
 from isthmus.declare import words
-from isthmus.doors.cli.attachments import publish_wish
 from isthmus.doors.cli.output import note, print_lines
-from isthmus.doors.cli.report import tell
 from isthmus.engine import attend, clear_run, logs, run, stop
 from isthmus.errors import IsthmusError
 from isthmus.model.address import Address
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from isthmus.doors.cli.parse import Given
     from isthmus.doors.cli.session import Session
     from isthmus.engine.running import Ran
+    from isthmus.model.plan import Report
 
 __all__ = ["VERBS", "run_wish"]
 
@@ -35,14 +34,14 @@ def run_wish(given: Given) -> RunWish:
         InvalidInput: they do not say it well.
     """
     name = given.text("name")
-    ips = given.texts("ip")
+    ips, beyond = given.texts("ip"), given.has("allow-nonlocal")
     return RunWish(
         argv=given.command,
         name=None if name is None else words.namespace_name(name, "--name"),
         networks=tuple(words.network_name(one, "--network") for one in given.texts("network")),
         ips=tuple(Address.parse(one, "--ip") for one in ips if one not in words.DHCP),
         leased=words.leases(ips),
-        publishes=tuple(publish_wish(one, "--publish", given) for one in given.texts("publish")),
+        publishes=tuple(words.publish(one, "--publish", allow_nonlocal=beyond) for one in given.texts("publish")),
         environment=_environment(given.texts("env-file"), given.texts("env")),
         foreground=not given.has("detach"),
     )
@@ -61,7 +60,7 @@ def _run(session: Session, given: Given) -> int:
     ran = session.change(lambda host: run(host, wish, session.supervisor))
     if not wish.foreground:
         if given.has("show-commands") or given.has("verbose"):
-            tell(ran.report, given)
+            _tell(ran.report, given)
         else:
             print_lines([ran.name])
         return 0
@@ -74,12 +73,18 @@ def _run(session: Session, given: Given) -> int:
     return status
 
 
+def _tell(report: Report, given: Given) -> None:
+    from isthmus.doors.cli.report import tell  # a run that says nothing does not wait for it
+
+    tell(report, given)
+
+
 def _tell_beside(ran: Ran, given: Given) -> None:
     """Tell on stderr what was made and chosen: stdout is the command's."""
     stdout, sys.stdout = sys.stdout, sys.stderr
     try:
         if given.has("show-commands") or given.has("verbose"):
-            tell(ran.report, given)
+            _tell(ran.report, given)
         else:
             for text in ran.report.notes:
                 note(text)
@@ -102,7 +107,7 @@ def _stop(session: Session, given: Given) -> int:
     command, report = session.read(lambda host: stop(host, target, time_s))
     if command.transient:
         session.change(lambda host: clear_run(host, command.namespace))
-    tell(report, given)
+    _tell(report, given)
     return 0
 
 
