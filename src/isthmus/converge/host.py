@@ -303,7 +303,7 @@ class Host:
         for record in (old, new):
             self.access.know(record.namespaces.values())
         found, facts = self.outlook.of(scope, old, new)
-        before = desired(old, scope, found) if old.namespaces or scope.host else {}
+        before = desired(old, scope, found) if old.namespaces or scope.host else {}  # of nothing, nothing
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
             wanted = keep_for_others(self.db, new, scope, facts, before, wanted)
@@ -363,11 +363,11 @@ class Host:
             edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
-        applier.await_ready()
         self._meta = {**self._meta, **meta}
         if way_back is None and entry.phase != PENDING and "commands" not in edit.kinds:
             self.db.know_meta(self._meta)
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
+        applier.await_ready()
 
     def _after(self, applier: Applier, host: bool) -> dict[str, object]:
         """Return the stored facts that a plan changed."""

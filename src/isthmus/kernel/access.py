@@ -136,12 +136,7 @@ class Access:
         """
         held = self._routes.get(netns)
         if held is None:
-            if netns == HOST:
-                held = Socket(NETLINK_ROUTE)
-            else:
-                with Inside(self.fd(netns)):
-                    held = Socket(NETLINK_ROUTE, small=True)
-            self._routes[netns] = held
+            held = self._routes[netns] = self._rtnetlink(netns)
         return held
 
     def events(self, netns: str, group: int) -> Socket:
@@ -150,10 +145,13 @@ class Access:
         Raises:
             NotFound: the namespace is gone.
         """
+        return self._rtnetlink(netns, group)
+
+    def _rtnetlink(self, netns: str, *groups: int) -> Socket:
         if netns == HOST:
-            return Socket(NETLINK_ROUTE, groups=(group,), small=True)
+            return Socket(NETLINK_ROUTE, groups)
         with Inside(self.fd(netns)):
-            return Socket(NETLINK_ROUTE, groups=(group,), small=True)
+            return Socket(NETLINK_ROUTE, groups, small=True)
 
     @property
     def nft(self) -> Socket:

@@ -9,7 +9,7 @@ from isthmus.store.sqlite import Database
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any, Final
+    from typing import Final
 
 __all__ = [
     "load_networks",
@@ -22,15 +22,8 @@ __all__ = [
 
 def load_networks(db: Database) -> Record:
     """Load what an attach of a namespace that is not on record must know: nothing hangs on it yet."""
-    nothing: dict[str, Any] = {}
-    return Record(
+    return Record.empty().replace(
         networks=db.seldom("networks"),
-        namespaces=nothing,
-        attachments=nothing,
-        publishes=nothing,
-        links=nothing,
-        commands=nothing,
-        forwarding=nothing,
         borrowed=db.seldom("borrowed"),
         made_elsewhere=bool(db.all("SELECT 1 FROM namespaces WHERE made LIMIT 1")),
     )

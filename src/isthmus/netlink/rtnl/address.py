@@ -22,15 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = [
-    "IFA_PROTO_ISTHMUS",
-    "IpAddress",
-    "add",
-    "all_addresses",
-    "decode",
-    "delete",
-    "of_link",
-]
+__all__ = ["IFA_PROTO_ISTHMUS", "IpAddress", "add", "all_addresses", "decode", "delete", "of_link"]
 
 _RTM_NEWADDR: Final = 20
 _RTM_DELADDR: Final = 21
