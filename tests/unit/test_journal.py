@@ -34,7 +34,8 @@ class Store:
         settle(self.db, self.lock, entry, entry.edit, NOTHING, {}, (), 0.0)
 
     def entries(self) -> list[Entry]:
-        return entries(self.db, self.lock.begun(), 0.0)
+        self.lock.take()  # as the next holder reads it
+        return entries(self.db, self.lock.left, 0.0)
 
 
 @pytest.fixture
@@ -74,7 +75,20 @@ def test_who_only_reads_sees_what_a_dead_call_began_and_leaves_a_living_one_alon
     store.begin("attach")
     assert read_begun(store.path) is None
     store.lock.release()
-    assert read_begun(store.path) == store.lock.begun()
+    found = read_begun(store.path)
+    store.lock.take()
+    assert found is not None
+    assert found == store.lock.left
+
+
+def test_who_holds_the_lock_again_knows_whether_another_one_held_it_between(store: Store) -> None:
+    assert store.lock.take()
+    store.lock.release()
+    other = Lock(store.path)
+    assert not other.take()
+    other.close()
+    assert not store.lock.take()
+    assert store.lock.take()
 
 
 def test_what_is_kept_of_a_table_is_read_again_when_somebody_wrote(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -21,6 +22,20 @@ class Named(Point):
 
 class Single(Value):
     only: str
+
+
+class Remembering(Point):
+    __slots__ = ("_double",)
+    if TYPE_CHECKING:
+        _double: ClassVar[int]
+
+    @property
+    def double(self) -> int:
+        try:
+            return self._double
+        except AttributeError:
+            object.__setattr__(self, "_double", 2 * self.x)
+            return self.double
 
 
 class Other(Value):
@@ -62,7 +77,21 @@ def test_a_field_cannot_be_set_or_deleted() -> None:
 
 
 def test_there_is_no_room_for_other_attributes() -> None:
-    assert not hasattr(Point(x=1), "__dict__")
+    with pytest.raises(AttributeError, match="Point is frozen: cannot set z"):
+        Point(x=1).z = 2  # type: ignore[attr-defined]
+
+
+def test_a_value_does_not_change_with_the_dict_that_it_was_made_of() -> None:
+    given = {"x": 1, "y": 2}
+    point = Point(**given)
+    given["x"] = 3
+    assert point == Point(x=1, y=2)
+
+
+def test_a_copy_forgets_what_the_value_remembers_of_itself() -> None:
+    point = Remembering(x=1)
+    assert point.double == 2
+    assert point.replace(x=2).double == 4
 
 
 @pytest.mark.parametrize(

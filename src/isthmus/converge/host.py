@@ -83,12 +83,15 @@ class Host:
         self.trashed = False
         self.pending: Entry | None = None  # what waits to be confirmed
         self.ways: dict[str, Way] = {}  # how commands of this call are started, by namespace
+        self.commands_directory = f"{run_directory()}/commands"  # where supervisors keep their files
+        self._commands = Commands(self.commands_directory, self.directory, self.access, self.ways)
 
     def __enter__(self) -> Self:
+        alone = False  # whether nobody else can have written since the last time
         if self.writable:
             if self._lock is None:
                 self._lock = Lock(self.directory)
-            self._lock.take()
+            alone = self._lock.take()
         self.outlook.forget()
         self._generation = None
         self.notes = []
@@ -98,7 +101,8 @@ class Host:
                 self._db = Database(self.directory, writable=self.writable)
             else:
                 self.outlook.watch()  # entered again: a resident
-            self._db.look_again()
+            if not alone:
+                self._db.look_again()
             if self.writable:
                 self._prepare()
             else:
@@ -145,7 +149,7 @@ class Host:
         self._meta = self.db.all_meta()
         self._identify(self._meta)
         meta = self._meta
-        begun = self.lock.begun()
+        begun = self.lock.left
         if meta["journal"] is not None or begun is not None:
             for entry in entries(self.db, begun, time.clock_gettime(time.CLOCK_BOOTTIME)):
                 self.recover(entry)
@@ -315,7 +319,7 @@ class Host:
                     known.setdefault(("sysctl", name), Sysctl(name=name, value="", borrowed=True))
         loaded = (str(self._meta.get("version") or ""), str(self._meta.get("fingerprint") or ""))
         current = Dumper(self.access, loaded, self._commands.argv_of).dump(
-            known.values(),
+            known,
             doomed=before.keys() - wanted.keys(),
             fresh=wanted.keys() - before.keys() if fresh else (),
             missed=before,
@@ -327,15 +331,6 @@ class Host:
         if left.intersection(SWITCHES.values()):
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
         return Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs)
-
-    @property
-    def _commands(self) -> Commands:
-        return Commands(self.commands_directory, self.directory, self.access, self.ways)
-
-    @property
-    def commands_directory(self) -> str:
-        """Where supervisors keep their files."""
-        return f"{run_directory()}/commands"
 
     def _carry_out(
         self,

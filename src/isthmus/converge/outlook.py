@@ -45,6 +45,7 @@ class Outlook:
         self._facts: Facts | None = None
         self._watch: RouteWatch | None = None
         self._bridge_table: bool | None = None
+        self._of_foreign = Facts(run_directory=run_directory(), resolver="")
 
     def forget(self) -> None:
         """Begin a new call."""
@@ -127,9 +128,10 @@ class Outlook:
         """Facts enough for a namespace: only a closed IPv6 network asks for more."""
         if any(not one.has_exit and one.subnet(6) for one in record.networks.values()):
             return self.facts, self.facts
-        made = any(row.made for row in record.namespaces.values())
-        facts = Facts(run_directory=run_directory(), resolver=_resolver() if made else "")
-        return facts, facts
+        if any(row.made for row in record.namespaces.values()):
+            facts = Facts(run_directory=run_directory(), resolver=_resolver())
+            return facts, facts
+        return self._of_foreign, self._of_foreign
 
 
 def _moved(facts: Facts, old: Record, new: Record) -> Facts:

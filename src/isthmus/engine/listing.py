@@ -20,7 +20,7 @@ from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.model.host import HOST, Element
 from isthmus.model.network import ROUTED, Attachment, Network, Record
 from isthmus.netlink.rtnl import address as rtnl_address
-from isthmus.planner.firewall import default_route_holder, network_elements, publish_elements, publish_targets
+from isthmus.planner.firewall import network_elements, publish_elements, publish_targets
 from isthmus.planner.forwarding import host_sysctls, namespace_sysctls
 from isthmus.store import journal
 from isthmus.store.journal import entries
@@ -150,12 +150,7 @@ def member_addresses(host: Host, network: Network | None, attachment: Attachment
 
 def _member(host: Host, record: Record, network: Network, attachment: Attachment) -> Json:
     link = host.access.link(HOST, attachment.host_ifname)
-    attachments = record.attachments_of(attachment.namespace)
-    default = [
-        family
-        for family in (4, 6)
-        if (holder := default_route_holder(record, attachments, family)) is not None and holder.id == attachment.id
-    ]
+    default = [family for family in (4, 6) if record.default_route_holder(attachment.namespace, family) == attachment]
     publishes = [
         one.spec
         for one in record.publishes.values()
@@ -191,7 +186,7 @@ def _elements(record: Record, network: Network) -> list[Element]:
 def _present(host: Host, elements: list[Element]) -> set[object]:
     """Return the keys of those elements that are in the kernel."""
     dumper = Dumper(host.access, ("", ""), lambda _: None)
-    return {key for key, item in dumper.dump(elements, strays=False).items() if isinstance(item, Element)}
+    return set(dumper.dump({one.key: one for one in elements}, strays=False))
 
 
 def _plain(parts: tuple[object, ...]) -> list[object]:

@@ -108,7 +108,7 @@ def _namespace(
     found: _Found | None,
     counts: dict[tuple[int, int], int],
 ) -> Json:
-    attachments = record.attachments_of(row.id) if row is not None else []
+    attachments = record.attachments_of(row.id) if row is not None else ()
     addresses = [text for one in attachments for text in member_addresses(host, record.networks.get(one.network), one)]
     return {
         "name": name,

@@ -13,6 +13,7 @@ from isthmus.kernel.crier import Crier
 from isthmus.kernel.later import close_later
 from isthmus.kernel.netns import Inside, cookie, has_link, open_netns
 from isthmus.kernel.netns_locate import find
+from isthmus.kernel.sysctl import SysctlReader
 from isthmus.model.address import Address
 from isthmus.model.host import HOST
 from isthmus.model.network import Namespace
@@ -36,6 +37,7 @@ class Access:
         self._routes: dict[str, Socket] = {}
         self._nft: Socket | None = None
         self._crier: Crier | None = None
+        self.sysctls = SysctlReader()
         # New addresses that no neighbour can know by another MAC.
         self.unannounced: set[Address] = set()
         # Bridges that have ports of ours already.
@@ -201,6 +203,7 @@ class Access:
     def close(self) -> None:
         """Close everything, without waiting for it; what is asked for later is opened anew."""
         self.indexes.clear()
+        self.sysctls.close()
         for netns in [*self._routes, *self._fds]:
             self.forget(netns)
         if self._nft is not None:

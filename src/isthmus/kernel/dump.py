@@ -14,7 +14,6 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.files import read_file
 from isthmus.kernel.netns import RUN, cookie, is_placeholder, open_netns
 from isthmus.kernel.ruleset import fingerprint, set_elements
-from isthmus.kernel.sysctl import read_sysctl
 from isthmus.model.host import (
     HOST,
     LIVE_GROUP,
@@ -79,7 +78,7 @@ class Dumper:
 
     def dump(
         self,
-        known: Iterable[HostObject],
+        known: HostState,
         *,
         doomed: Container[Key] = (),
         fresh: Container[Key] = (),
@@ -98,19 +97,19 @@ class Dumper:
         elements: list[Element] = []
         self._bare.clear()
         self._falling.clear()
-        for item in known:
-            if type(item) in _ASSUMED and item.key in fresh:
+        for key, item in known.items():
+            if type(item) in _ASSUMED and key in fresh:
                 continue
-            if type(item) in _TOLERANT and item.key in doomed:
-                state[item.key] = item
+            if type(item) in _TOLERANT and key in doomed:
+                state[key] = item
             elif isinstance(item, Element):
                 elements.append(item)
             else:
-                found = self._linked(item, is_doomed=item.key in doomed)
+                found = self._linked(item, is_doomed=key in doomed)
                 if found is not None:
                     state[found.key] = found
-                elif type(item) is Process and item.lasting and item.key in missed and item.key not in doomed:
-                    state[item.key] = item.replace(argv=())
+                elif type(item) is Process and item.lasting and key in missed and key not in doomed:
+                    state[key] = item.replace(argv=())
         for element in self._strays() if strays else self._elements(elements):
             state.setdefault(element.key, element)
         return state
@@ -157,8 +156,8 @@ class Dumper:
             case Route():
                 return self._route(item)
             case Sysctl():
-                value = read_sysctl(item.name)
-                return None if value is None else item.replace(value=value)
+                value = self._access.sysctls.read(item.name)
+                return None if value is None else item if value == item.value else item.replace(value=value)
             case Bridge():
                 return self._bridge(item.name)
             case NamedNetns():

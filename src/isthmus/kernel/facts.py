@@ -74,12 +74,13 @@ class RouteWatch:
     def __init__(self) -> None:
         groups = (rtnl_route.RTNLGRP_IPV4_ROUTE, rtnl_route.RTNLGRP_IPV6_ROUTE)
         self._socket = Socket(NETLINK_ROUTE, groups=groups, small=True)
+        # Each link that goes up brings routes of its own; only a default route matters here.
+        self._socket.hear_only(*rtnl_route.OF_DEFAULT)
         self.links: HostFacts | None = None
 
     def read(self, access: Access) -> HostFacts:
         """Return the links of the default routes, from memory while no route changes."""
         heard = self._socket.heard()
-        # Each link that goes up brings routes of its own; only a default route matters here.
         if self.links is None or heard is None or any(rtnl_route.is_default(payload) for payload in heard):
             self.links = default_links(access)
         return self.links

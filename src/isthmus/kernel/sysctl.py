@@ -7,23 +7,70 @@ import os
 
 from isthmus.errors import KernelError, NotPermitted
 
-__all__ = ["conf_links", "conf_values", "read_sysctl", "write_sysctl"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = ["SysctlReader", "conf_links", "conf_values", "read_sysctl", "write_sysctl"]
+
+_KEPT: Final = 32
+
+
+class SysctlReader:
+    """Reads values that are asked for again and again: the first ones stay open, which saves finding them."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, int] = {}
+
+    def read(self, name: str) -> str | None:
+        """Return a value, as `read_sysctl` does."""
+        fd = self._open.get(name)
+        if fd is not None:
+            try:
+                return _read(fd)
+            except OSError:  # ENOENT: its link has gone; another one may have that name now
+                os.close(self._open.pop(name))
+        fd = _open(name)
+        if fd is None:
+            return None
+        if len(self._open) < _KEPT:
+            self._open[name] = fd
+            return _read(fd)
+        try:
+            return _read(fd)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close what is open."""
+        while self._open:
+            os.close(self._open.popitem()[1])
 
 
 def read_sysctl(name: str) -> str | None:
     """Return a value without its newline; None: this kernel or link has no such name."""
+    fd = _open(name)
+    if fd is None:
+        return None
     try:
-        fd = os.open(f"/proc/sys/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        return _read(fd)
+    finally:
+        os.close(fd)
+
+
+def _open(name: str) -> int | None:
+    try:
+        return os.open(f"/proc/sys/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as cause:
         if cause.errno == errno.EOPNOTSUPP:
             return None
         raise KernelError("read sysctl", name, cause.errno or 0) from cause
-    try:
-        return os.read(fd, 4096).decode().strip()
-    finally:
-        os.close(fd)
+
+
+def _read(fd: int) -> str:
+    return os.pread(fd, 4096, 0).decode().strip()
 
 
 def write_sysctl(name: str, value: str) -> bool:

@@ -282,9 +282,10 @@ class Record(Value):
     (whether one outside is ours). The dicts are never changed in place.
     """
 
-    __slots__ = ("_by_namespace",)
+    __slots__ = ("_by_namespace", "_holders")
     if TYPE_CHECKING:
-        _by_namespace: ClassVar[dict[str, list[Attachment]]]
+        _by_namespace: ClassVar[dict[str, tuple[Attachment, ...]]]
+        _holders: ClassVar[dict[tuple[str, int], Attachment | None]]
 
     networks: dict[str, Network]
     namespaces: dict[str, Namespace]
@@ -304,16 +305,37 @@ class Record(Value):
         tables: dict[str, Any] = {kind: {} for kind in ALL_RECORDS}
         return cls(**tables)
 
-    def attachments_of(self, namespace: str) -> list[Attachment]:
+    def attachments_of(self, namespace: str) -> tuple[Attachment, ...]:
         """Return a namespace's attachments in the order of attaching."""
         try:
-            groups = self._by_namespace
+            return self._by_namespace.get(namespace, ())
         except AttributeError:
-            groups = {}
-            for one in self.attachments.values():
+            groups: dict[str, list[Attachment]] = {}
+            for one in sorted(self.attachments.values(), key=_sequence):
                 groups.setdefault(one.namespace, []).append(one)
-            object.__setattr__(self, "_by_namespace", groups)
-        return sorted(groups.get(namespace, ()), key=_sequence)
+            object.__setattr__(self, "_by_namespace", {name: tuple(group) for name, group in groups.items()})
+            return self._by_namespace.get(namespace, ())
+
+    def default_route_holder(self, namespace: str, family: int) -> Attachment | None:
+        """Return which of a namespace's attachments has the default route of a family."""
+        try:
+            return self._holders[namespace, family]
+        except AttributeError:
+            object.__setattr__(self, "_holders", {})
+        except KeyError:
+            pass
+        holders = [one for one in self.attachments_of(namespace) if self._may_lead_out(one, family)]
+        found = min(holders, key=lambda one: (one.priority or 0, one.sequence)) if holders else None
+        self._holders[namespace, family] = found
+        return found
+
+    def _may_lead_out(self, attachment: Attachment, family: int) -> bool:
+        network = self.networks.get(attachment.network)
+        if attachment.priority is None or network is None or not network.has_exit:
+            return False
+        subnet = network.subnet(family)
+        has_router = subnet is not None and subnet.gateway is not None and attachment.address(family) is not None
+        return has_router or (family == 4 and 4 in attachment.leased)
 
     def members(self, network: str) -> list[Attachment]:
         """Return a network's attachments in the order of attaching."""

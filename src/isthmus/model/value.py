@@ -1,4 +1,4 @@
-"""What a frozen, slotted, keyword-only dataclass is, at a sixtieth of its start-up cost.
+"""What a frozen, keyword-only dataclass is, at a sixtieth of its start-up cost.
 
 `dataclasses` and `typing` cost one to four bare interpreter starts (docs/decisions/0001); this costs
 none. A type checker sees ordinary frozen keyword-only dataclasses through `dataclass_transform`.
@@ -10,8 +10,7 @@ from _operator import attrgetter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, ClassVar, Self, dataclass_transform
+    from typing import Any, ClassVar, Final, Self, dataclass_transform
 else:
 
     def dataclass_transform(**_: object):
@@ -22,21 +21,20 @@ __all__ = ["Value"]
 
 
 class _ValueType(type):
-    """Turn annotated fields into slots, and their defaults into a table.
+    """Take annotated fields and their defaults down.
 
-    Slots that a class names itself are no fields: they hold what it remembers of them.
+    Slots that a class names are no fields: they hold what it remembers of them.
     """
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _ValueType:
         own = [field for field, kind in namespace.get("__annotations__", {}).items() if not kind.startswith("ClassVar")]
         defaults = {field: namespace.pop(field) for field in own if field in namespace}
-        namespace["__slots__"] = (*own, *namespace.get("__slots__", ()))
+        namespace.setdefault("__slots__", ())
         cls = super().__new__(mcs, name, bases, namespace)
         inherited = bases[0] if bases else None
-        cls._layout = getattr(inherited, "_layout", ()) + tuple((field, cls.__dict__[field].__set__) for field in own)
+        cls._fields = fields = (*getattr(inherited, "_fields", ()), *own)
+        cls._names = frozenset(fields)
         cls._defaults = {**getattr(inherited, "_defaults", {}), **defaults}
-        fields = tuple(field for field, _ in cls._layout)
-        cls._fields = fields
         if len(fields) > 1:
             cls._values = property(attrgetter(*fields))
         else:
@@ -44,9 +42,9 @@ class _ValueType(type):
         return cls
 
     if TYPE_CHECKING:
-        _layout: tuple[tuple[str, Callable[..., None]], ...]
-        _defaults: dict[str, Any]
         _fields: tuple[str, ...]
+        _names: frozenset[str]
+        _defaults: dict[str, Any]
         _values: Any
 
 
@@ -54,10 +52,14 @@ class _ValueType(type):
 class Value(metaclass=_ValueType):
     """A frozen record: fields by annotation, given by keyword, compared and hashed by content.
 
+    The dict of the keywords becomes that of the object, in one step whatever the number of fields.
+
     Raises:
         TypeError: a field is missing or unknown.
         AttributeError: a field is set after creation.
     """
+
+    __slots__ = ("__dict__",)
 
     if TYPE_CHECKING:
         _fields: ClassVar[tuple[str, ...]]
@@ -66,21 +68,9 @@ class Value(metaclass=_ValueType):
     if not TYPE_CHECKING:
 
         def __init__(self, **given):
-            layout = self._layout
-            if len(given) != len(layout):
-                given = {**self._defaults, **given}
-                if len(given) > len(layout):
-                    unknown = sorted(given.keys() - set(self._fields))
-                    raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}")
-            try:
-                for name, put in layout:
-                    put(self, given[name])
-            except KeyError:
-                unknown = sorted(given.keys() - set(self._fields))
-                if unknown:
-                    raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}") from None
-                missing = [name for name, _ in layout if name not in given]
-                raise TypeError(f"{type(self).__name__} lacks {', '.join(missing)}") from None
+            if given.keys() != self._names:
+                given = _completed(type(self), given)
+            _fill(self, given)
 
         def __setattr__(self, name, value):
             raise AttributeError(f"{type(self).__name__} is frozen: cannot set {name}")
@@ -109,13 +99,27 @@ class Value(metaclass=_ValueType):
         Raises:
             TypeError: there is no such field.
         """
+        given = {**self.__dict__, **changes}
+        if len(given) != len(self._fields):
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(changes.keys() - {*self._fields}))}")
         kind: Any = type(self)
         copy: Self = kind.__new__(kind)
-        for (name, put), value in zip(kind._layout, self._values, strict=True):
-            put(copy, changes.pop(name) if name in changes else value)
-        if changes:
-            raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(changes))}")
+        _fill(copy, given)
         return copy
+
+
+_fill: Final = Value.__dict__["__dict__"].__set__  # gives an object its dict
+
+
+def _completed(kind: _ValueType, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a value with its defaults."""
+    whole = {**kind._defaults, **given}
+    if whole.keys() != kind._names:
+        unknown = sorted(given.keys() - kind._names)
+        missing = [name for name in kind._fields if name not in whole]
+        wrong = f"has no field {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+        raise TypeError(f"{kind.__name__} {wrong}")
+    return whole
 
 
 def _rebuild(cls: type, values: tuple[object, ...]) -> object:

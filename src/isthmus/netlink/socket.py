@@ -1,7 +1,8 @@
 """The one place that opens AF_NETLINK: requests in one send, dumps, batches.
 
-Strict checking and extended ack are always on; every ack is read, since one that is left unread ends in
-ENOBUFS hundreds of calls later, in an unrelated place. Source: netlink(7), linux/netlink.h.
+Strict checking and extended ack are always on; of a send the last request alone is acknowledged, all before it answer
+by an error or what was asked for. Every answer is read, since one that is left unread ends in ENOBUFS hundreds of calls
+later, in an unrelated place. Source: netlink(7), linux/netlink.h, net/netlink/af_netlink.c netlink_rcv_skb.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
 _SO_RCVBUFFORCE: Final = 33
+_SO_ATTACH_FILTER: Final = 26
+_PROGRAM: Final = Struct("HP")  # struct sock_fprog
+_INSTRUCTION: Final = Struct("HBBI")  # struct sock_filter
+_LOAD_BYTE: Final = 0x30  # BPF_LD | BPF_B | BPF_ABS
+_SKIP_UNLESS: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_RETURN: Final = 0x06  # BPF_RET | BPF_K
+_ALL: Final = 0xFFFFFFFF
 _NLMSG_ERROR: Final = 2
 _NLMSG_DONE: Final = 3
 _NLM_F_CAPPED: Final = 0x100
@@ -136,6 +144,26 @@ class Socket:
         except PermissionError:
             self.handle.setsockopt(SOL_SOCKET, SO_RCVBUF, _BUFFER_BYTES)
 
+    def hear_only(self, offset: int, value: int) -> None:
+        """Have the kernel drop messages of groups whose payload has another byte at an offset; it may not be able to.
+
+        Source: socket(7), linux/filter.h.
+        """
+        from array import array
+
+        code = array("B")
+        for one in (
+            (_LOAD_BYTE, 0, 0, MESSAGE_HEADER.size + offset),
+            (_SKIP_UNLESS, 0, 1, value),
+            (_RETURN, 0, 0, _ALL),
+            (_RETURN, 0, 0, 0),
+        ):
+            code.frombytes(_INSTRUCTION.pack(*one))
+        try:
+            self.handle.setsockopt(SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(4, code.buffer_info()[0]))
+        except OSError:
+            pass
+
     def fileno(self) -> int:
         """Return the descriptor."""
         return self.handle.fileno()
@@ -184,22 +212,23 @@ class Socket:
     def _exchange(self, requests: Sequence[Request]) -> list[Answer]:
         answers: dict[int, Answer] = {}
         parts: list[bytes] = []
+        last = requests[-1]
         for request in requests:
-            parts += self._framed(request, request.flags | NLM_F_REQUEST | NLM_F_ACK)
+            parts += self._framed(request, request.flags | NLM_F_REQUEST | (NLM_F_ACK if request is last else 0))
             answers[self._sequence] = Answer(request)
         self._send(parts, requests[0])
-        waiting = len(answers)
-        while waiting:
+        final = self._sequence
+        while True:
             for kind, flags, sequence, payload in messages(self._receive(requests[0])):
                 answer = answers.get(sequence)
                 if answer is None:
                     continue
-                if kind == _NLMSG_ERROR:
-                    answer.errno, answer.extack = _refusal(flags, payload)
-                    waiting -= 1
-                else:
+                if kind != _NLMSG_ERROR:
                     answer.payloads.append(payload)
-        return list(answers.values())
+                    continue
+                answer.errno, answer.extack = _refusal(flags, payload)
+                if sequence == final:
+                    return list(answers.values())
 
     def do(self, *requests: Request) -> list[Answer]:
         """Send requests and raise the first refusal.

@@ -64,31 +64,17 @@ def publish_targets(record: Record, publish: Publish) -> Iterator[tuple[Network,
     attachments = record.attachments_of(publish.namespace)
     for family in families:
         if publish.network is not None:
-            fitting = [one for one in attachments if one.network == publish.network]
+            fitting = tuple(one for one in attachments if one.network == publish.network)
         else:
-            holder = default_route_holder(record, attachments, family)
+            holder = record.default_route_holder(publish.namespace, family)
             # Without any default route (a network without a way out): the first that has the family.
-            fitting = [holder] if holder is not None else attachments
+            fitting = (holder,) if holder is not None else attachments
         for attachment in fitting:
             address = attachment.address(family)
             network = record.networks.get(attachment.network)
             if address is not None and network is not None:
                 yield network, attachment, address
                 break
-
-
-def default_route_holder(record: Record, attachments: Iterable[Attachment], family: int) -> Attachment | None:
-    """Return which of a namespace's attachments has the default route of a family."""
-    fitting = []
-    for attachment in attachments:
-        network = record.networks.get(attachment.network)
-        if attachment.priority is None or network is None or not network.has_exit:
-            continue
-        subnet = network.subnet(family)
-        has_router = subnet is not None and subnet.gateway is not None and attachment.address(family) is not None
-        if has_router or (family == 4 and 4 in attachment.leased):
-            fitting.append(attachment)
-    return min(fitting, key=lambda one: (one.priority or 0, one.sequence)) if fitting else None
 
 
 def publish_elements(record: Record, publish: Publish) -> Iterator[Element]:

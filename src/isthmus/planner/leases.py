@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from isthmus.model.host import HOST, Process
 from isthmus.model.network import Network, Record
-from isthmus.planner.firewall import default_route_holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,11 +45,9 @@ def bridge_client(network: Network) -> Process:
 
 def member_clients(record: Record, namespace: str) -> Iterator[Process]:
     """Yield the clients of a namespace; they give their leases back when they end."""
-    attachments = record.attachments_of(namespace)
-    for one in attachments:
+    for one in record.attachments_of(namespace):
         if 4 in one.leased:
-            holder = default_route_holder(record, attachments, 4)
-            route = _OURS if holder is not None and holder.id == one.id else "none"
+            route = _OURS if record.default_route_holder(namespace, 4) == one else "none"
             argv = ("sh", _SCRIPT, one.ifname, route, *_CLIENT, "-R")
             yield Process(netns=namespace, argv=argv, name=member_name(one.id, 4), lasting=True)
         if 6 in one.leased:

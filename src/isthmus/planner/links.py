@@ -5,7 +5,6 @@ from __future__ import annotations
 from isthmus.model.address import Mac, Prefix, link_local
 from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, HostObject, LinkAddress, Route, Sysctl, Veth
 from isthmus.model.network import Attachment, DirectLink, Network, Record
-from isthmus.planner.firewall import default_route_holder
 from isthmus.planner.forwarding import Facts, NicFacts
 from isthmus.planner.marks import mark
 
@@ -77,7 +76,7 @@ def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> 
 def autoconf(record: Record, network: Network, attachment: Attachment) -> Iterator[Autoconf]:
     """Yield that a LAN's router tells an attachment its IPv6 addresses; not a way out where another network has it."""
     if attachment.learns(network):
-        held = default_route_holder(record, record.attachments_of(attachment.namespace), 6) is not None
+        held = record.default_route_holder(attachment.namespace, 6) is not None
         default_route = attachment.priority is not None and not held
         netns, ifname = attachment.namespace, attachment.ifname
         own = 6 not in attachment.leased
@@ -91,9 +90,8 @@ def _host_mac(attachment: Attachment) -> Mac:
 
 def namespace_routes(record: Record, namespace: str) -> Iterator[Route]:
     """Yield a namespace's default routes: one a family at most."""
-    attachments = record.attachments_of(namespace)
     for family in (4, 6):
-        holder = default_route_holder(record, attachments, family)
+        holder = record.default_route_holder(namespace, family)
         if holder is None or family in holder.leased:
             continue  # the router is in the lease
         subnet = record.networks[holder.network].subnet(family)

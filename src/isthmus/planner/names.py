@@ -10,7 +10,6 @@ from __future__ import annotations
 from isthmus.model.address import Address
 from isthmus.model.host import HOSTS_HEAD, Directory, File, HostObject, HostsLine, Symlink
 from isthmus.model.network import Namespace, Record
-from isthmus.planner.firewall import default_route_holder
 from isthmus.planner.forwarding import Facts
 
 TYPE_CHECKING = False
@@ -56,7 +55,7 @@ def name_objects(record: Record, namespaces: frozenset[str] | None, facts: Facts
 
 def _leased_resolver(record: Record, namespace: str, leases: dict[str, Lease]) -> str:
     """Return the resolv.conf of the lease that has the default route."""
-    holder = default_route_holder(record, record.attachments_of(namespace), 4)
+    holder = record.default_route_holder(namespace, 4)
     lease = leases.get(holder.id) if holder is not None else None
     return lease.resolver if lease is not None else ""
 

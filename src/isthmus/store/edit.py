@@ -17,15 +17,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar
 
+    from isthmus.store.schema import SqlRow
+
 __all__ = ["Edit", "namespace_edit"]
 
 
 class Edit(Value):
     """Rows to put (in place of one of the same key) and (table, key) of rows to drop; drops come first."""
 
-    __slots__ = ("_kinds",)
+    __slots__ = ("_kinds", "_rows")
     if TYPE_CHECKING:
         _kinds: ClassVar[frozenset[str]]
+        _rows: ClassVar[list[tuple[str, SqlRow]]]
 
     puts: tuple[Row, ...] = ()
     drops: tuple[tuple[str, str], ...] = ()
@@ -70,10 +73,19 @@ class Edit(Value):
                 puts.append(row.replace(cookie=0) if isinstance(row, Namespace) and row.made else row)
         return Edit(puts=tuple(puts), drops=tuple(drops))
 
+    @property
+    def rows(self) -> list[tuple[str, SqlRow]]:
+        """What it puts as rows of SQL, with their tables."""
+        try:
+            return self._rows
+        except AttributeError:
+            rows = [(kind_of(row), ENCODE[type(row)](row)) for row in self.puts]
+            object.__setattr__(self, "_rows", rows)
+            return rows
+
     def encode(self) -> bytes:
         """Write it down."""
-        puts = [(kind_of(row), ENCODE[type(row)](row)) for row in self.puts]
-        return marshal.dumps((puts, self.drops), 2)
+        return marshal.dumps((self.rows, self.drops), 2)
 
     @classmethod
     def decode(cls, blob: bytes) -> Edit:

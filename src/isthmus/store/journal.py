@@ -19,7 +19,7 @@ from isthmus.model.network import Attachment, Forwarding, Network, Record
 from isthmus.model.value import Value
 from isthmus.store.edit import Edit
 from isthmus.store.lock import Lock
-from isthmus.store.schema import ENCODE, KEYS, UPSERT, kind_of
+from isthmus.store.schema import ENCODE, KEYS, UPSERT
 from isthmus.store.sqlite import Database
 
 TYPE_CHECKING = False
@@ -200,10 +200,10 @@ def _write(db: Database, edit: Edit, before: Record, after: Record, now: float) 
             db.run("DELETE FROM cursors WHERE network = ?", (key,))
             db.writing("cursors")
         db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (key,))
-    for row in edit.puts:
+    for row, (kind, values) in zip(edit.puts, edit.rows, strict=True):
         if isinstance(row, Attachment):
             _lease(db, row, before.attachments.get(row.id), now + REST_S)
-        db.run(UPSERT[kind_of(row)], ENCODE[type(row)](row))
+        db.run(UPSERT[kind], values)
     _note_several(db, after, joined)
 
 

@@ -1,9 +1,9 @@
-"""The state directory, and the host lock in it, whose file tells what its holder is about to do.
+"""The state directory, and the host lock in it, whose file tells who held it last and what its holder is about to do.
 
-    length:u64 (native order; 0: nothing)   payload
+    length:u64 (native order; 0: nothing)   holder:u64 (drawn at random)   payload
 
 The payload is written before the length, so a kill leaves no torn entry. What a power cut leaves is of a kernel that is
-gone, and is forgotten (journal.forget_host).
+gone, and is forgotten (journal.forget_host). Who finds itself as the last holder knows that nobody has written since.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = ["DEFAULT_DIRECTORY", "Lock", "check_not_open_to_others", "read_begun"
 
 DEFAULT_DIRECTORY: Final = "/var/lib/isthmus"
 _FILE: Final = "lock"
+_HEAD: Final = Struct("=QQ")
 _LENGTH: Final = Struct("=Q")
 _NOTHING: Final = bytes(_LENGTH.size)
 
@@ -61,18 +62,32 @@ def check_not_open_to_others(path: str, found: os.stat_result) -> None:
 class Lock:
     """The host lock: one writer at a time. Close-on-exec; released by `release` or by the process's end.
 
-    `left` is what its holder has begun and not ended, or found so.
+    `left` is what a holder has begun and not ended: this one, or one that it found dead.
     """
 
     def __init__(self, directory: str) -> None:
         _owned_directory(directory)
         self._path = f"{directory}/{_FILE}"
+        self._holder = os.urandom(_LENGTH.size)
         self.left: bytes | None = None
         self.fd = _open(self._path, os.O_RDWR | os.O_CREAT)
 
-    def take(self) -> None:
-        """Wait until nobody else holds it, and hold it."""
+    def take(self) -> bool:
+        """Wait until nobody else holds it, and hold it; return whether nobody else has held it since we did.
+
+        Raises:
+            StoreError: it cannot be read, or not be said who holds it.
+        """
         flock(self.fd, LOCK_EX)
+        try:
+            holder, self.left = _read(self._path, self.fd)
+            if holder == self._holder:
+                return True
+            self._write(self._holder, _LENGTH.size)
+        except BaseException:
+            self.release()
+            raise
+        return False
 
     def release(self) -> None:
         """Let the next writer in."""
@@ -84,17 +99,15 @@ class Lock:
 
     def begin(self, payload: bytes) -> None:
         """Write down what the holder is about to do."""
-        try:
-            os.pwrite(self.fd, payload, _LENGTH.size)
-            os.pwrite(self.fd, _LENGTH.pack(len(payload)), 0)
-        except OSError as cause:
-            raise StoreError(f"cannot write {self._path}: {cause.strerror}") from cause
+        self._write(payload, _HEAD.size)
+        self._write(_LENGTH.pack(len(payload)), 0)
         self.left = payload
 
-    def begun(self) -> bytes | None:
-        """Return what a holder was about to do and did not end; None: nothing."""
-        self.left = _read(self._path, self.fd)
-        return self.left
+    def _write(self, data: bytes, offset: int) -> None:
+        try:
+            os.pwrite(self.fd, data, offset)
+        except OSError as cause:
+            raise StoreError(f"cannot write {self._path}: {cause.strerror}") from cause
 
     def end(self) -> None:
         """Say that it is done. What cannot be said is found by the next holder, who has nothing left to do."""
@@ -113,7 +126,7 @@ def read_begun(directory: str) -> bytes | None:
     fd = _open(path, os.O_RDONLY)
     try:
         flock(fd, LOCK_SH | LOCK_NB)
-        return _read(path, fd)
+        return _read(path, fd)[1]
     except BlockingIOError:
         return None
     finally:
@@ -136,10 +149,11 @@ def _open(path: str, flags: int) -> int:
     return fd
 
 
-def _read(path: str, fd: int) -> bytes | None:
+def _read(path: str, fd: int) -> tuple[bytes, bytes | None]:
+    """Return who held the lock last, and what was begun and not ended."""
     try:
-        head = os.pread(fd, _LENGTH.size, 0)
-        length: int = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
-        return os.pread(fd, length, _LENGTH.size) if length else None
+        head = os.pread(fd, _HEAD.size, 0)
+        length: int = _LENGTH.unpack_from(head)[0] if len(head) >= _LENGTH.size else 0
+        return head[_LENGTH.size :], os.pread(fd, length, _HEAD.size) if length else None
     except (OSError, OverflowError) as cause:
         raise StoreError(f"cannot read {path}: {cause}") from cause

@@ -9,7 +9,7 @@ from isthmus.store.sqlite import Database
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Final
+    from typing import Any, Final
 
 __all__ = [
     "load_networks",
@@ -21,11 +21,17 @@ __all__ = [
 
 
 def load_networks(db: Database) -> Record:
-    """Load what an attach of a namespace that is not on record must know: nothing hangs on it yet."""
-    return Record.empty().replace(
+    """Load what an attach of a namespace that is not on record must know: it is not ours, and nothing hangs on it."""
+    nothing: Any = {}
+    return Record(
         networks=db.seldom("networks"),
+        namespaces=nothing,
+        attachments=nothing,
+        publishes=nothing,
+        links=nothing,
+        commands=nothing,
+        forwarding=nothing,
         borrowed=db.seldom("borrowed"),
-        made_elsewhere=bool(db.all("SELECT 1 FROM namespaces WHERE made LIMIT 1")),
     )
 
 

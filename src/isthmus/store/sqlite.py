@@ -41,8 +41,7 @@ class Database:
         self.writable = writable
         self._durable = False
         self._kept: dict[str, dict[str, Any]] = {}  # by table
-        self._version = 0
-        self._stamp = (0, 0)
+        self._stamp = 0
         self._writing = False
         fresh = self._inspect()
         try:
@@ -185,8 +184,8 @@ class Database:
     # What seldom changes is read once, and kept for as long as nobody writes.
 
     def look_again(self) -> None:
-        """Begin a call: see whether another one has written since the last."""
-        self._version = self.one("PRAGMA data_version")[0]
+        """Begin a call after which another one may have written."""
+        self._kept.clear()
 
     def seldom(self, kind: str) -> dict[str, Any]:
         """Return all rows of a table that seldom changes."""
@@ -219,9 +218,9 @@ class Database:
         return known[what]  # type: ignore[no-any-return]
 
     def _check_kept(self) -> None:
-        if not self._writing and self._stamp != (self._version, self._db.total_changes):
+        if not self._writing and self._stamp != self._db.total_changes:
             self._kept.clear()
-            self._stamp = self._version, self._db.total_changes
+            self._stamp = self._db.total_changes
 
     def writing(self, *kinds: str) -> None:
         """Announce writes to some tables alone, until `written`: what is kept of others stays."""
@@ -233,7 +232,7 @@ class Database:
     def written(self) -> None:
         """Say that what was announced has been written."""
         self._writing = False
-        self._stamp = self._version, self._db.total_changes
+        self._stamp = self._db.total_changes
 
     def know_meta(self, meta: dict[str, Any]) -> None:
         """Keep what `all_meta` would return now."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 __all__ = [
+    "OF_DEFAULT",
     "RTNLGRP_IPV4_ROUTE",
     "RTNLGRP_IPV6_ROUTE",
     "RTPROT_ISTHMUS",
@@ -58,6 +59,7 @@ RTNLGRP_IPV6_ROUTE: Final = 11
 # A protocol number that nobody else has (iproute2's rt_protos and the kernel's list end below): "i".
 RTPROT_ISTHMUS: Final = 0x69
 _MSG: Final = Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+OF_DEFAULT: Final = (1, 0)  # which byte is what in a message about a default route: dst_len
 _NEXTHOP: Final = Struct("=HBBi")  # struct rtnexthop: len, flags, hops, ifindex
 _AF: Final = {2: IPV4, 10: IPV6}
 _BY_FAMILY: Final = {IPV4: 2, IPV6: 10}
@@ -130,7 +132,8 @@ def way_to(address: Address) -> Request:
 
 def is_default(payload: bytes) -> bool:
     """Whether an RTM_NEWROUTE or RTM_DELROUTE is about everything: its destination has no bits."""
-    return len(payload) > 1 and payload[1] == 0
+    offset, length = OF_DEFAULT
+    return len(payload) > offset and payload[offset] == length
 
 
 @decoder
