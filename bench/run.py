@@ -11,6 +11,7 @@ state files; they are on a tmpfs otherwise.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -33,6 +34,7 @@ from bench.programs import peers, whole_processes
 from bench.running import running
 from bench.traffic import connections, throughput
 
+SOURCE: Final = Path(__file__).resolve().parents[1] / "src/isthmus"
 GROUPS: Final[dict[str, Callable[[Sheet], None]]] = {
     "attach": in_process,
     "peers": peers,
@@ -89,6 +91,7 @@ def main() -> int:
         return 0
     if os.geteuid() != 0:
         raise SystemExit("bench: needs root, to make namespaces of its own: sudo make bench")
+    compileall.compile_dir(SOURCE, quiet=1)  # as pip does; where PYTHONDONTWRITEBYTECODE is set nobody else would
     print(machine(), end="\n\n", flush=True)
     figures: list[Figure] = []
     for group in [given.only] if given.only else GROUPS:

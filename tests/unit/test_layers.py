@@ -15,7 +15,8 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # Who may import whom; each room may import itself. ARCHITECTURE.md, "Who may import whom".
 CORE = {"errors", "model", "planner", "netlink", "kernel", "store", "converge", "engine"}
 ALLOWED: dict[str, set[str]] = {
-    "__init__": set(),
+    "__init__": {"loading"},
+    "loading": set(),
     "errors": set(),
     "model": {"errors"},
     "planner": {"errors", "model"},
