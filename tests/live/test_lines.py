@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import sys
 from collections.abc import Iterator
@@ -337,6 +338,43 @@ def test_a_process_that_binds_a_published_port_afterwards_is_reported(lab: Lab, 
         assert "8080/tcp" in done.stderr, argv
         assert str(pid) in done.stderr, argv
     assert str(pid) in lab.host.isthmus("ls", "--format", "json").stdout
+
+
+# As many ports as one publish may have, which is more than the kernel takes in one message by itself
+
+MANY: Final = "4000-8095:4000-8095"
+
+
+def test_as_many_ports_as_one_publish_may_have(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.5.0.0/24", "--subnet", "fd00:5::/64")
+    lab.host.isthmus("ns", "create", "a")
+    lab.host.isthmus("attach", "n", "a")
+    for protocol in ("tcp", "udp"):
+        lab.host.isthmus("publish", "a", f"{MANY}/{protocol}")
+    held = json.loads(lab.host.run("nft", "-j", "list", "map", "inet", "isthmus", "anyport6").stdout)
+    (found,) = [one["map"]["elem"] for one in held["nftables"] if "map" in one]
+    assert len(found) == 2 * 4096
+    lab.host.isthmus("unpublish", "a", MANY)
+    lab.host.isthmus("network", "rm", "n", "--force")
+
+
+def test_as_many_ports_in_a_user_namespace_where_messages_are_short(lab: Lab) -> None:
+    nobody = pwd.getpwnam("nobody")
+    argv = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "unshare", "-Urnm")
+    if lab.host.run(*argv, sys.executable, "-c", "import isthmus.errors", check=False).returncode:
+        pytest.skip("no user namespaces, or this checkout cannot be read by nobody")
+    declared = (
+        "networks: {n: {subnets: [10.5.0.0/24, 'fd00:5::/64']}}\n"
+        f"namespaces: {{a: {{networks: {{n: {{}}}}, publish: ['{MANY}', '{MANY}/udp', '{MANY}/sctp']}}}}\n"
+    )
+    source = (
+        "set -e; mount -t tmpfs run /run; ip link set lo up; export ISTHMUS_STATE_DIR=/run/s ISTHMUS_RUN_DIR=/run/i;"
+        ' i="$1 -m isthmus.doors.cli"; cat >/run/many.yaml; $i up /run/many.yaml >/dev/null;'
+        " nft -j list map inet isthmus anyport6; $i down /run/many.yaml >/dev/null"
+    )
+    done = lab.host.run(*argv, "sh", "-c", source, "sh", sys.executable, cwd="/", input=declared)
+    (found,) = [one["map"]["elem"] for one in json.loads(done.stdout)["nftables"] if "map" in one]
+    assert len(found) == 3 * 4096
 
 
 # Rights and features

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, KernelError
 from isthmus.kernel import netns as kernel_netns
 from isthmus.kernel.access import Access
 from isthmus.kernel.commands import Commands
@@ -188,8 +188,21 @@ class Applier:
 
     def _send_elements(self) -> None:
         steps, self._elements = self._elements, []
-        if not steps:
-            return
+        if steps:
+            self._commit(steps)
+
+    def _commit(self, steps: Sequence[Step]) -> None:
+        """Commit elements in one batch; in two where the kernel takes none as long, which only root may change."""
+        try:
+            self._commit_whole(steps)
+        except KernelError as cause:
+            if cause.errno != errno.EMSGSIZE or len(steps) == 1:
+                raise
+            half = len(steps) // 2
+            self._commit(steps[:half])
+            self._commit(steps[half:])
+
+    def _commit_whole(self, steps: Sequence[Step]) -> None:
         gone, new = _split(steps)
         for _ in range(8):
             if not gone and not new:

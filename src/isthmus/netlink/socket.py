@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _thread
 import errno
-from _socket import AF_NETLINK, MSG_DONTWAIT, SO_RCVBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
+from _socket import AF_NETLINK, MSG_DONTWAIT, SO_RCVBUF, SO_SNDBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
 from struct import Struct
 
 from isthmus.errors import KernelError, NotPermitted, Unsupported
@@ -41,6 +41,7 @@ _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
 _SO_RCVBUFFORCE: Final = 33
+_SO_SNDBUFFORCE: Final = 32
 _SO_ATTACH_FILTER: Final = 26
 _PROGRAM: Final = Struct("HP")  # struct sock_fprog
 _INSTRUCTION: Final = Struct("HBBI")  # struct sock_filter
@@ -137,12 +138,8 @@ class Socket:
             self.handle.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         for group in groups:
             self.handle.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
-        if small:
-            return
-        try:
-            self.handle.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-        except PermissionError:
-            self.handle.setsockopt(SOL_SOCKET, SO_RCVBUF, _BUFFER_BYTES)
+        if not small:
+            self._make_room(_SO_RCVBUFFORCE, SO_RCVBUF, _BUFFER_BYTES)
 
     def hear_only(self, offset: int, value: int) -> None:
         """Have the kernel drop messages of groups whose payload has another byte at an offset; it may not be able to.
@@ -323,10 +320,24 @@ class Socket:
 
     def _send(self, parts: list[bytes], request: Request) -> None:
         """Send messages, of which `request` is the first."""
+        data = b"".join(parts)
         try:
-            self.handle.send(b"".join(parts))
+            try:
+                self.handle.send(data)
+            except OSError as cause:
+                if cause.errno != errno.EMSGSIZE:
+                    raise
+                self._make_room(_SO_SNDBUFFORCE, SO_SNDBUF, len(data))
+                self.handle.send(data)
         except OSError as cause:
             raise _wrapped(request.operation, str(request.subject), cause) from cause
+
+    def _make_room(self, force: int, ask: int, size: int) -> None:
+        """Enlarge a buffer of the socket, beyond what everybody may have where we may."""
+        try:
+            self.handle.setsockopt(SOL_SOCKET, force, size)
+        except PermissionError:
+            self.handle.setsockopt(SOL_SOCKET, ask, size)
 
     def _receive(self, wanted: Request | str, flags: int = 0) -> bytes:
         """Receive what answers a request and those sent with it, or what a string names."""
