@@ -214,6 +214,54 @@ def test_a_bridge_that_is_gone_is_no_hindrance(lab: Lab) -> None:
     assert lab.host.nft_json() == []
 
 
+def test_repair_waits_for_a_bridge_that_is_gone_and_takes_up_the_new_one(lab: Lab) -> None:
+    build(lab, stp=0)
+    drive(lab.host, CREATE + MEMBERS)
+    lab.host.run("ip", "link", "delete", "far0")
+    for _ in range(2):
+        done = lab.host.isthmus("repair")
+        assert "bridge far0 of network ours is gone: its members are cut off until it is back" in done.stderr
+    lab.host.isthmus("ns", "create", "c")
+    refused = lab.host.isthmus("attach", "ours", "c", check=False)
+    assert (refused.returncode, "bridge far0 of network ours is gone" in refused.stderr) == (3, True)
+
+    lab.host.run("ip", "link", "add", "far0", "type", "bridge")
+    lab.host.run("ip", "link", "set", "far0", "up")
+    lab.host.isthmus("repair")
+    assert lab.host.isthmus("repair").stdout == "nothing to change\n"
+    assert lab.host.netns("a").pings("10.9.0.1")
+    assert lab.host.netns("a").pings("fd09::3")
+    assert lab.host.netns("b").pings(LAN4)
+    drive(lab.host, REMOVE + "do(remove_namespace, 'c')")
+    assert lab.host.nft_json() == []
+
+
+def test_a_bridge_that_is_gone_is_no_hindrance_to_others(lab: Lab) -> None:
+    build(lab, stp=0)
+    drive(lab.host, CREATE + MEMBERS)
+    lab.host.run("ip", "link", "delete", "far0")
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.5.0.0/24")
+    lab.host.isthmus("attach", "n", "a", "-p", "8081:80")
+    lab.host.isthmus("detach", "n", "a")
+    lab.host.isthmus("network", "rm", "n")
+    lab.host.isthmus("network", "rm", "ours", "--force")
+    drive(lab.host, "for name in ('a', 'b'): do(remove_namespace, name)")
+    assert lab.host.nft_json() == []
+
+
+@pytest.mark.parametrize("gateway", ["10.9.0.254", "none"])
+def test_no_member_gets_an_address_that_the_host_has_on_the_bridge(lab: Lab, gateway: str) -> None:
+    build(lab, stp=0)
+    lab.host.run("ip", "addr", "add", "10.9.0.1/24", "dev", "far0")
+    options = ("--bridge", "far0", "--subnet", "10.9.0.0/24", "--gateway", gateway)
+    lab.host.isthmus("network", "create", "ours", *options)
+    lab.host.isthmus("ns", "create", "a")
+    refused = lab.host.isthmus("attach", "ours", "a", "--ip", "10.9.0.1", check=False)
+    assert refused.returncode == 3
+    assert "address 10.9.0.1 of network ours is taken by the host" in refused.stderr
+    assert "10.9.0.2" in lab.host.isthmus("attach", "ours", "a").stdout
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [

@@ -9,6 +9,7 @@ from isthmus.kernel.facts import (
     HostFacts,
     RouteWatch,
     default_links,
+    is_bridge,
     read_copies,
     read_facts,
     read_link_local,
@@ -83,6 +84,10 @@ class Outlook:
             before, after = self._of_bridges(old, new, *self._of_host(old, new))
         else:
             before, after = self._of_namespaces(new)
+        adopted = {one.bridge for record in (old, new) for one in record.networks.values() if one.adopted}
+        if adopted:
+            gone = frozenset(one for one in adopted if not is_bridge(self._access, one))
+            before, after = before.replace(gone=gone), after.replace(gone=gone)
         if any(one.isolate_ports for record in (old, new) for one in record.networks.values()):
             if self._bridge_table is None:
                 self._bridge_table = has_bridge_table(self._access)

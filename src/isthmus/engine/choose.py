@@ -8,6 +8,7 @@ import time
 
 from isthmus.converge import Host
 from isthmus.errors import InvalidInput, Refused
+from isthmus.kernel.facts import is_bridge, read_machine
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, NetworkWish
 from isthmus.model.host import HOST
@@ -145,7 +146,7 @@ class Chooser:
     def _free_subnets(self, used: set[Prefix]) -> tuple[Prefix, ...]:
         text = os.environ.get("ISTHMUS_POOLS")
         pools = tuple(Prefix.parse(one, "ISTHMUS_POOLS") for one in text.split(",")) if text else POOLS
-        return (free_prefix(used, pools), ula_prefix(_machine(), used))
+        return (free_prefix(used, pools), ula_prefix(read_machine(), used))
 
     def _check_allowed(self, wish: NetworkWish, record: Record) -> None:
         for name in wish.allow:
@@ -175,6 +176,8 @@ class Chooser:
         Raises:
             InvalidInput, Refused: an address, name or MAC cannot be had.
         """
+        if network.adopted and before is None and not is_bridge(self._host.access, network.bridge):
+            raise Refused(f"bridge {network.bridge} of network {network.name} is gone", hint="its owner has to make it")
         identity = before.id if before is not None else os.urandom(6).hex()
         addresses = self._addresses(wish, network, before)
         self._look_at_ports(network, addresses)
@@ -299,18 +302,25 @@ class Chooser:
             "SELECT attachment FROM leases WHERE network = ? AND address = ? AND attachment IS NOT NULL",
             (network.name, address.packed),
         )
-        given = self._given.setdefault(network.name, set())
+        given = self._given_of(network)
         holder = rows[0][0] if rows and rows[0][0] not in self.leaving else None
         if (holder is not None and (before is None or holder != before.id)) or address.number in given:
             users = self._host.db.all("SELECT namespace FROM attachments WHERE id = ?", (holder,))
-            name = users[0][0] if users else "another namespace"
+            name = users[0][0] if users else f"the host or another namespace on {network.bridge}"
             raise Refused(f"address {address} of network {network.name} is taken by {name}", users=(str(name),))
         given.add(address.number)
         return address
 
+    def _given_of(self, network: Network) -> set[int]:
+        """Return what counts as taken beside the record: chosen already, or the host has it on somebody else's bridge."""
+        if network.name not in self._given:
+            foreign = host_addresses(self._host) if network.adopted else ()
+            self._given[network.name] = {one.number for one in foreign}
+        return self._given[network.name]
+
     def _next(self, network: Network, subnet: Subnet) -> Address:
         prefix = subnet.prefix
-        given = self._given.setdefault(network.name, set())
+        given = self._given_of(network)
         key = (network.name, prefix.family)
         last = self._last.get(key)
         if last is None:
@@ -382,18 +392,3 @@ def _check_overlap(prefix: Prefix, ours: dict[Prefix, str], routes: dict[Prefix,
                 f"subnet {prefix} overlaps the host's route to {other} by {link}",
                 hint="choose another, or say --allow-overlap",
             )
-
-
-def _machine() -> bytes:
-    """Return five bytes that are this machine's own."""
-    from _blake2 import blake2s
-
-    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"):
-        try:
-            with open(path, encoding="ascii") as file:
-                text = file.read().strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if text:
-            return bytes(blake2s(b"isthmus ula " + text.encode(), digest_size=5).digest())
-    return os.urandom(5)

@@ -6,6 +6,7 @@ from isthmus.converge import Host
 from isthmus.converge.amiss import ended
 from isthmus.engine.publishes import bound_notes
 from isthmus.engine.targets import clear_gone
+from isthmus.kernel.facts import is_bridge
 from isthmus.model.plan import Report
 from isthmus.planner.desired import EVERYTHING
 from isthmus.store.edit import Edit
@@ -26,4 +27,9 @@ def repair(host: Host) -> Report:
     for name in clear_dead(host):
         host.notes.append(f"namespace {name} is gone: what hung on it was cleared")
     report = host.change("repair", Edit(), EVERYTHING)
-    return report.replace(notes=(*report.notes, *bound_notes(host.record())))
+    record = host.record()
+    gone = [one for one in record.networks.values() if one.adopted and not is_bridge(host.access, one.bridge)]
+    lost = [
+        f"bridge {one.bridge} of network {one.name} is gone: its members are cut off until it is back" for one in gone
+    ]
+    return report.replace(notes=(*report.notes, *lost, *bound_notes(record)))

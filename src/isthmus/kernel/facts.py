@@ -29,9 +29,11 @@ __all__ = [
     "RouteWatch",
     "default_links",
     "forwarding_links",
+    "is_bridge",
     "read_copies",
     "read_facts",
     "read_link_local",
+    "read_machine",
     "read_resolvers",
     "read_strangers",
 ]
@@ -153,6 +155,12 @@ def read_strangers(access: Access) -> tuple[str, ...]:
     return tuple(signs)
 
 
+def is_bridge(access: Access, name: str) -> bool:
+    """Whether the host has a bridge of that name."""
+    link = access.link(HOST, name)
+    return link is not None and link.kind == "bridge"
+
+
 def read_link_local(access: Access, bridge: str) -> tuple[Address | None, Address | None]:
     """Return the link-local address of ours that a bridge of somebody else's has, and the one that it needs.
 
@@ -186,3 +194,18 @@ def read_facts(access: Access, links: HostFacts) -> dict[str, Any]:
         "force_forwarding": forced,
         "mtu": mtu,
     }
+
+
+def read_machine() -> bytes:
+    """Return five bytes that are this machine's own."""
+    from _blake2 import blake2s
+
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"):
+        try:
+            with open(path, encoding="ascii") as file:
+                text = file.read().strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text:
+            return bytes(blake2s(b"isthmus ula " + text.encode(), digest_size=5).digest())
+    return os.urandom(5)

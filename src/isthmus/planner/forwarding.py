@@ -60,8 +60,8 @@ class Facts(Value):
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
     the interfaces of networks with uplink `nic`, those of them that are there; `link_locals`: the link-local
-    address of ours that an adopted bridge has (before a plan), or needs since it has none (after it); `leases`:
-    those of attachments whose address is leased, by id.
+    address of ours that an adopted bridge has (before a plan), or needs since it has none (after it); `gone`: adopted
+    bridges that are not there, on which nothing can be; `leases`: those of attachments whose address is leased, by id.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -76,6 +76,7 @@ class Facts(Value):
     resolver: str | None = ""
     nics: dict[str, NicFacts] = {}  # noqa: RUF012  never changed in place
     link_locals: dict[str, Address] = {}  # noqa: RUF012
+    gone: frozenset[str] = frozenset()
     leases: dict[str, Lease] = {}  # noqa: RUF012
 
 
@@ -93,7 +94,7 @@ def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:
 
 def _bridge_forwarding(network: Network, facts: Facts, families: tuple[int, ...]) -> Iterator[Sysctl]:
     for family in families:
-        if network.subnet(family) is None:
+        if network.subnet(family) is None or network.bridge in facts.gone:
             continue
         if family == 4:
             name = f"net/ipv4/conf/{network.bridge}/forwarding"
@@ -172,7 +173,7 @@ def namespace_sysctls(record: Record, namespaces: frozenset[str] | None, facts: 
                     loopback.add(network.name)
     for name in sorted(loopback):
         network = record.networks[name]
-        if network.uplink != "routed" and network.subnet(4) is not None:
+        if network.uplink != "routed" and network.subnet(4) is not None and network.bridge not in facts.gone:
             path = f"net/ipv4/conf/{network.bridge}/route_localnet"
             yield Sysctl(name=path, value="1", borrowed=network.adopted)
     for name, family in sorted(published):

@@ -27,6 +27,8 @@ def network_links(network: Network, facts: Facts) -> Iterator[HostObject]:
         if network.nic in facts.nics:
             yield from _bridged_nic(network, facts.nics[network.nic])
         return
+    if network.bridge in facts.gone:
+        return
     for subnet in network.subnets:
         if subnet.gateway is not None:
             length = subnet.prefix.length
@@ -53,7 +55,9 @@ def _bridged_nic(network: Network, facts: NicFacts) -> Iterator[HostObject]:
 
 
 def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> Iterator[HostObject]:
-    """Yield an attachment's veth pair and the addresses on its inner end."""
+    """Yield an attachment's veth pair and the addresses on its inner end; the pair waits while its bridge is gone."""
+    is_port = network.bridge not in facts.gone
+    has_router = any(subnet.gateway is not None for subnet in network.subnets)
     yield Veth(
         netns=HOST,
         name=attachment.host_ifname,
@@ -63,9 +67,9 @@ def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> 
         peer_netns=attachment.namespace,
         peer_name=attachment.ifname,
         peer_mac=attachment.mac,
-        master=network.bridge,
-        hairpin=not network.is_lan and any(subnet.gateway is not None for subnet in network.subnets),
-        isolated=network.isolate_ports and not facts.bridge_table,
+        master=network.bridge if is_port else None,
+        hairpin=is_port and has_router and not network.is_lan,
+        isolated=is_port and network.isolate_ports and not facts.bridge_table,
     )
     for address in attachment.addresses:
         subnet = network.subnet(address.family)
