@@ -339,6 +339,13 @@ def test_a_process_that_binds_a_published_port_afterwards_is_reported(lab: Lab, 
     assert str(pid) in lab.host.isthmus("ls", "--format", "json").stdout
 
 
+def test_a_default_route_by_a_network_without_a_way_out_is_refused(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.5.0.0/24", "--uplink", "none")
+    lab.host.isthmus("ns", "create", "a")
+    refused = lab.host.isthmus("attach", "n", "a", "--default-route", check=False)
+    assert (refused.returncode, "network n has no way out" in refused.stderr) == (3, True)
+
+
 # As many ports as one publish may have, which is more than the kernel takes in one message by itself
 
 MANY: Final = "4000-8095:4000-8095"

@@ -178,6 +178,8 @@ class Chooser:
         """
         if network.adopted and before is None and not is_bridge(self._host.access, network.bridge):
             raise Refused(f"bridge {network.bridge} of network {network.name} is gone", hint="its owner has to make it")
+        if wish.default_route and not network.has_exit:
+            raise Refused(f"network {network.name} has no way out, so no default route leads by it")
         identity = before.id if before is not None else os.urandom(6).hex()
         addresses = self._addresses(wish, network, before)
         self._look_at_ports(network, addresses)
@@ -312,7 +314,7 @@ class Chooser:
         return address
 
     def _given_of(self, network: Network) -> set[int]:
-        """Return what counts as taken beside the record: chosen already, or the host has it on somebody else's bridge."""
+        """Return what is taken beside the record: chosen already, or the host has it on somebody else's bridge."""
         if network.name not in self._given:
             foreign = host_addresses(self._host) if network.adopted else ()
             self._given[network.name] = {one.number for one in foreign}
