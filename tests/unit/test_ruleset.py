@@ -1,10 +1,14 @@
 """The static rulesets and what the code says of them."""
 
+import os
 import re
 from hashlib import blake2s
 from pathlib import Path
 
+import pytest
+
 import isthmus
+from isthmus.kernel import ruleset
 from isthmus.model.ruleset import FAMILIES, RULESET, SETS
 
 PLANNER = Path(isthmus.__file__).parent / "planner"
@@ -32,3 +36,15 @@ def test_the_sets_are_declared_as_the_code_knows_them() -> None:
                 family,
             )
     assert declared == {name: (kind.key, kind.data, kind.interval, kind.family) for name, kind in SETS.items()}
+
+
+def test_an_interrupt_just_after_nft_has_ended_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = os.waitpid
+
+    def interrupted(pid: int, options: int) -> tuple[int, int]:
+        wait(pid, options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "waitpid", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ruleset._feed("/bin/true", (), b"", None)

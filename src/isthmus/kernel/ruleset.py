@@ -134,8 +134,11 @@ def _feed(program: str, words: Iterable[str], text: bytes, lock: int | None) -> 
         try:
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         except BaseException:  # Ctrl-C: it shall not load what is about to be undone
-            os.kill(pid, _SIGKILL)
-            os.waitpid(pid, 0)
+            try:
+                os.kill(pid, _SIGKILL)
+                os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass  # it had been waited for already
             raise
         os.lseek(says, 0, os.SEEK_SET)
         return status, os.read(says, 4000).decode(errors="replace")

@@ -114,6 +114,9 @@ def _heads(plan: Plan) -> dict[object, object]:
             case Bridge():
                 heads[sign, HOST, item.name] = item.key
                 heads.setdefault((sign, "networks"), item.key)
+            case Element(name="adopted"):
+                heads[sign, HOST, item.parts[0]] = item.key
+                heads.setdefault((sign, "networks"), item.key)
             case Veth():
                 heads[sign, item.peer_netns, item.peer_name] = item.key
                 heads[sign, item.netns, item.name] = item.key
@@ -152,6 +155,8 @@ def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object
         case Sysctl(borrowed=False):
             link = item.name.split("/")[3]
             return heads.get(("+", HOST, link)) or heads.get(("-", HOST, link)) or heads.get("ports")
+        case Element(name="adopted"):
+            return None
         case Element():
             named = heads.get((sign, HOST, item.parts[0]))
             return named if named is not None else heads.get((sign, "networks"))
@@ -227,6 +232,8 @@ def _noun(item: HostObject) -> str:
             return f"route {prefix} via {item.via}{_inside(item.netns)}"
         case Element():
             data = f" : {' . '.join(map(str, item.data))}" if item.data else ""
+            if item.name == "adopted":
+                return f"network on bridge {item.parts[0]}, which is somebody else's"
             return f"element {item.name} {{ {' . '.join(map(str, item.parts))}{data} }}"
         case Process() if item.lasting:
             return f"DHCP{'v6' * item.name.startswith('dhcp6 ')} client on {item.argv[2]}{_inside(item.netns)}"
