@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pwd
 import sqlite3
 import sys
 from pathlib import Path
@@ -539,6 +540,21 @@ def test_a_link_that_went_is_no_drift(lab: Lab) -> None:
     assert lab.host.isthmus("repair").stdout == "nothing to change\n"
     lab.host.isthmus("forwarding", "on")
     lab.host.isthmus("forwarding", "off")
+
+
+def test_without_root_it_is_switched_off_too(lab: Lab) -> None:
+    nobody = pwd.getpwnam("nobody")
+    argv = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "unshare", "-Urnm")
+    if lab.host.run(*argv, sys.executable, "-c", "import isthmus.errors", check=False).returncode:
+        pytest.skip("no user namespaces, or this checkout cannot be read by nobody")
+    script = """
+    mount -t tmpfs run /run
+    export ISTHMUS_STATE_DIR=/run/state ISTHMUS_RUN_DIR=/run/isthmus
+    "$@" on && "$@" off && "$@" on -6 && "$@" off -6 && cat /proc/sys/net/ipv4/ip_forward
+    """
+    command = (sys.executable, "-m", "isthmus.doors.cli", "forwarding")
+    done = lab.host.run(*argv, "sh", "-c", script, "sh", *command, cwd="/")
+    assert done.stdout.endswith("\n0\n")
 
 
 # Who owns it

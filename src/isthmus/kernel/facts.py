@@ -142,8 +142,7 @@ def read_copies() -> tuple[str, ...]:
 def read_strangers(access: Access) -> tuple[str, ...]:
     """Return signs that somebody else needs this host to forward."""
     signs = [f"chain {name} at the forward hook" for name in nft.foreign_forward_chains(access.nft.dump(nft.chains()))]
-    legacy = [family for family in ("ip", "ip6") if read_text(f"/proc/net/{family}_tables_names").strip()]
-    signs += [f"{family}tables-legacy rules" for family in legacy]
+    signs += [f"{family}tables-legacy rules" for family in ("ip", "ip6") if _has_legacy_tables(family)]
     links = [rtnl_link.decode(one) for one in access.route(HOST).dump(rtnl_link.all_links())]
     ours = {one.index for one in links if one.group in (LIVE_GROUP, TRASH_GROUP)}
     busy = {one.master for one in links if one.group not in (LIVE_GROUP, TRASH_GROUP)}
@@ -159,6 +158,13 @@ def is_bridge(access: Access, name: str) -> bool:
     """Whether the host has a bridge of that name."""
     link = access.link(HOST, name)
     return link is not None and link.kind == "bridge"
+
+
+def _has_legacy_tables(family: str) -> bool:
+    try:
+        return bool(read_text(f"/proc/net/{family}_tables_names").strip())
+    except PermissionError:  # its owner stays the real root where one unshare made the user and network namespaces
+        return False
 
 
 def read_link_local(access: Access, bridge: str) -> tuple[Address | None, Address | None]:
