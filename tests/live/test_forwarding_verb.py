@@ -397,6 +397,36 @@ def test_a_file_of_our_name_that_is_not_ours_is_left_alone(lab: Lab) -> None:
     assert snapshot(lab.host) == before
 
 
+@pytest.mark.parametrize("target", ["/dev/null", "/etc/nowhere.conf", OWN, "/etc/hosts"])
+def test_a_symbolic_link_of_our_files_name_is_left_alone(lab: Lab, target: str) -> None:
+    lab.host.run("ln", "-s", target, OWN)
+    before = snapshot(lab.host)
+    for option in ((), ("--plan",)):
+        done = lab.host.isthmus("forwarding", "on", "--persist", "-4", *option, check=False)
+        assert (done.returncode, done.stdout) == (1 if option else 3, "")
+        assert f"error: {OWN} is not ours: it is a symbolic link to {target}" in done.stderr
+        assert "hint: give the link another name, or remove it" in done.stderr
+    assert lab.host.isthmus("forwarding", "off", "--persist").stdout == "nothing to change\n"
+    assert snapshot(lab.host) == before
+
+
+def test_a_mask_that_came_since_is_left_alone(lab: Lab) -> None:
+    lab.host.isthmus("forwarding", "on", "--persist", "-4")
+    lab.host.run("ln", "-sf", "/dev/null", OWN)
+    assert shown(lab)[4, "all"]["boot"] is None
+    done = lab.host.isthmus("forwarding", "off", "--persist", check=False)
+    assert (done.returncode, "a symbolic link to /dev/null, which masks the name" in done.stderr) == (3, True)
+    assert switches(lab) == ("1", "0")
+    assert lab.host.isthmus("repair").stdout == "nothing to change\n"
+    lab.host.isthmus(*NETWORK)
+    assert "the next boot" not in lab.host.isthmus("forwarding", "off").stderr
+    assert switches(lab) == ("0", "0")
+    assert lab.host.run("readlink", OWN).stdout == "/dev/null\n"
+    lab.host.run("rm", OWN)
+    lab.host.isthmus("forwarding", "off", "--persist")
+    assert lab.host.run("ls", "/etc/sysctl.d").stdout == ""
+
+
 def test_drift_is_put_right(lab: Lab) -> None:
     lab.host.isthmus("forwarding", "on", "--persist")
     stands = snapshot(lab.host)

@@ -107,6 +107,10 @@ class Outlook:
             self._facts = self.facts.replace(strangers=read_strangers(self._access))
         if borrows or not self.facts.force_forwarding or old.forwarding or new.forwarding:
             self._facts = self.facts.replace(copies=read_copies())
+        if any(row.persist for record in (old, new) for row in record.forwarding.values()):
+            from isthmus.converge.host_files import is_masked
+
+            self._facts = self.facts.replace(masked=is_masked())
         lans = [one for record in (old, new) for one in record.networks.values() if one.is_lan]
         if not lans:
             return self.facts, self.facts

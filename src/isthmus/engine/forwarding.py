@@ -11,7 +11,7 @@ from isthmus.converge import Host
 from isthmus.engine.forwarding_words import called, effects, needs, undone
 from isthmus.errors import NotFound, Refused, Unsupported
 from isthmus.kernel.facts import forwarding_links, read_copies
-from isthmus.kernel.files import read_text
+from isthmus.kernel.files import link_target, read_text
 from isthmus.kernel.netns import boots_elsewhere
 from isthmus.kernel.sysctl import read_sysctl
 from isthmus.model.host import HOST
@@ -85,7 +85,7 @@ def plan_forwarding(host: Host, wish: ForwardingWish, *, on: bool) -> Report:
 
 def file_rows(record: Record) -> tuple[Forwarding, ...]:
     """Return the rows that our file says and the record lacks, as when the state file was lost."""
-    rows = own_rows(read_text(OWN_FILE)).values()
+    rows = own_rows("" if link_target(OWN_FILE) else read_text(OWN_FILE)).values()
     return tuple(row.replace(now=_is_on(row)) for row in rows if row.id not in record.forwarding)
 
 
@@ -152,6 +152,22 @@ def _check_boot() -> None:
         )
 
 
+def _check_link() -> None:
+    """Refuse to take a symbolic link for our file, wherever it leads: one to /dev/null masks the name."""
+    target = link_target(OWN_FILE)
+    if target is not None:
+        masks = ", which masks the name" if target == "/dev/null" else ""
+        raise Refused(
+            f"{OWN_FILE} is not ours: it is a symbolic link to {target}{masks}",
+            hint="give the link another name, or remove it",
+        )
+
+
+def _check_file() -> None:
+    if not is_ours(read_text(OWN_FILE)):
+        raise Refused(f"{OWN_FILE} is not ours: it does not begin as we do", hint="give it another name")
+
+
 def _check_owner(before: Forwarding | None, owner: str) -> None:
     """Refuse to change what another declaration, or a command, asked for."""
     if before is None or before.owner == owner:
@@ -191,8 +207,9 @@ def wished_rows(host: Host, wishes: Iterable[ForwardingWish], record: Record, ow
                 _check_owner(before, owner)
             if wish.persist and row != before:
                 _check_boot()
-            if row.persist and not is_ours(read_text(OWN_FILE)):
-                raise Refused(f"{OWN_FILE} is not ours: it does not begin as we do", hint="give it another name")
+            if row.persist:
+                _check_link()
+                _check_file()
             rows[row.id] = row
     return rows
 
@@ -215,9 +232,12 @@ def _off(host: Host, wish: ForwardingWish, known: Record, record: Record) -> _Co
     for family, link in places:
         row = rows.pop(Forwarding(family=family, link=link).id, None)
         _check_owner(row, "")
+        if row is not None and row.persist and wish.persist:
+            _check_link()
         if row is not None and row.persist and not wish.persist:
             rows[row.id] = row.replace(now=False)
-            notes.append(f"the next boot switches {called(family, link)} on again ({OWN_FILE}): --persist ends that")
+            again = f"the next boot switches {called(family, link)} on again ({OWN_FILE}): --persist ends that"
+            notes += () if link_target(OWN_FILE) else (again,)
     needed = needs(host, record.replace(forwarding=rows))
     drops: list[tuple[str, str]] = []
     taken: list[Borrowed] = []

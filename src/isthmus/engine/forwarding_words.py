@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
+from isthmus.converge.host_files import is_masked
 from isthmus.kernel.facts import read_copies, read_strangers
 from isthmus.kernel.sysctl import read_sysctl
 from isthmus.kernel.sysctl_files import read_sysctl_files
@@ -86,8 +87,10 @@ def _advertisements(links: list[str], uplinks: list[str]) -> Iterator[str]:
 
 def next_boot(record: Record) -> dict[str, tuple[str, Assignment | None]]:
     """Return what each sysctl of forwarding will be after a boot by the files as the record wishes them."""
-    own = [(item.path, item.text) for item in persisted_files(record) if isinstance(item, File)]
-    files = [*own, *(one for one in read_sysctl_files() if one[0] != OWN_FILE)]
+    files = read_sysctl_files()
+    if not is_masked():
+        own = [(item.path, item.text) for item in persisted_files(record) if isinstance(item, File)]
+        files = [*own, *(one for one in files if one[0] != OWN_FILE)]
     rows = [link_switch(row.family, row.link) for row in record.forwarding.values() if row.link]
     names = (*read_copies(), "net/ipv6/conf/default/force_forwarding", *rows, *SWITCHES.values())
     return at_boot(assignments(files), dict.fromkeys(names))

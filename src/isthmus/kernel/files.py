@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     FileObject = Directory | File | Symlink | HostsLine
 
-__all__ = ["drop_file", "drop_lines", "read_file", "read_text", "write_file"]
+__all__ = ["drop_file", "drop_lines", "link_target", "read_file", "read_text", "write_file"]
 
 
 def read_text(path: str) -> str:
@@ -25,6 +25,10 @@ def read_text(path: str) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as cause:
+        if cause.errno != errno.ELOOP:  # a link that leads to itself
+            raise
         return ""
     try:
         pieces = []
@@ -35,6 +39,14 @@ def read_text(path: str) -> str:
         return ""
     finally:
         os.close(fd)
+
+
+def link_target(path: str) -> str | None:
+    """Return where a symbolic link leads, be it there or not; None: there is no such link."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
 
 
 def read_file(item: FileObject) -> FileObject | None:

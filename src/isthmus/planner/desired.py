@@ -56,7 +56,7 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
             yield from network_elements(network, record.networks.values())
         yield from host_sysctls(record, facts)
         yield from wished_sysctls(record, facts)
-        if record.forwarding:
+        if record.forwarding and not facts.masked:
             from isthmus.planner.persisting import persisted_files
 
             yield from persisted_files(record)

@@ -61,7 +61,8 @@ class Facts(Value):
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
     the interfaces of networks with uplink `nic`, those of them that are there; `link_locals`: the link-local
     address of ours that an adopted bridge has (before a plan), or needs since it has none (after it); `gone`: adopted
-    bridges that are not there, on which nothing can be; `leases`: those of attachments whose address is leased, by id.
+    bridges that are not there, on which nothing can be; `leases`: those of attachments whose address is leased, by id;
+    `masked`: a symbolic link has the name of our file for a boot, which is somebody else's.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -78,6 +79,7 @@ class Facts(Value):
     link_locals: dict[str, Address] = {}  # noqa: RUF012
     gone: frozenset[str] = frozenset()
     leases: dict[str, Lease] = {}  # noqa: RUF012
+    masked: bool = False
 
 
 def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:
