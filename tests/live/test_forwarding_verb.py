@@ -373,6 +373,18 @@ def test_a_later_file_that_undoes_it_is_named_and_left_alone(lab: Lab, name: str
     assert eth0 == "0"
 
 
+def test_a_pattern_in_a_later_file_undoes_no_switch_that_ours_names(lab: Lab) -> None:
+    lab.host.run("sh", "-c", "echo '-net/ipv6/conf/*/forwarding = 0' >/etc/sysctl.d/91-b.conf")
+    done = lab.host.isthmus("forwarding", "on", "--persist", "-6")
+    assert "undoes" not in done.stderr
+    rows = shown(lab, "-6")
+    assert {one["boot"]["file"] for one in rows.values()} == {OWN}
+    assert {one["boot"]["on"] for one in rows.values()} == {True}
+    boot(lab)
+    assert (switches(lab), lab.host.sysctl("net/ipv6/conf/eth0/forwarding")) == (("0", "1"), "0")
+    assert all(one["on"] for one in shown(lab, "-6").values())
+
+
 def test_an_earlier_file_undoes_nothing(lab: Lab) -> None:
     lab.host.run("sh", "-c", "echo net.ipv4.ip_forward=0 >/etc/sysctl.d/10-no.conf")
     done = lab.host.isthmus("forwarding", "on", "--persist")

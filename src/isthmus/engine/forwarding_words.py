@@ -18,7 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from isthmus.model.network import Forwarding
     from isthmus.planner.persisting import Assignment
+
+    Boot = dict[str, tuple[str, Assignment | None]]
 
 __all__ = ["called", "effects", "needs", "next_boot", "undone"]
 
@@ -85,7 +88,7 @@ def _advertisements(links: list[str], uplinks: list[str]) -> Iterator[str]:
         yield f"IPv6: router advertisements count no longer on {', '.join(deaf)} (accept_ra is 1)"
 
 
-def next_boot(record: Record) -> dict[str, tuple[str, Assignment | None]]:
+def next_boot(record: Record) -> Boot:
     """Return what each sysctl of forwarding will be after a boot by the files as the record wishes them."""
     files = read_sysctl_files()
     if not is_masked():
@@ -102,12 +105,22 @@ def undone(record: Record) -> tuple[str, ...]:
     state = next_boot(record) if rows else {}
     notes: dict[str, None] = {}
     for row in rows:
-        names = [link_switch(row.family, row.link)]
-        if not row.link:
-            names = [SWITCHES[row.family], *(name for name in state if copied_family(name) == row.family)]
-        for name in names:
+        for name in _wished(row, state):
             value, line = state[name]
             if forwards(name) and value != "1" and line is not None:
                 what = f"{line.name} = {line.value}"
                 notes[f"{line.path}:{line.line} comes after {OWN_FILE} and undoes it at boot: {what}"] = None
     return tuple(notes)
+
+
+def _wished(row: Forwarding, state: Boot) -> tuple[str, ...]:
+    """Return the sysctls that have to be on after a boot for a row.
+
+    Of IPv6 the switch is enough: what a link has copied of it decides nothing.
+    """
+    if row.family == 6:
+        is_on = state[SWITCHES[6]][0] == "1"
+        return () if is_on else (link_switch(6, row.link) if row.link else SWITCHES[6],)
+    if row.link:
+        return (link_switch(4, row.link),)
+    return (SWITCHES[4], *(name for name in state if copied_family(name) == 4))
