@@ -552,6 +552,7 @@ def test_without_proc_sys(lab: Lab, path: str) -> None:
     [
         ("on --link nope", 4, "no link 'nope'"),
         ("off --link nope", 4, "no link 'nope'"),
+        ("--link nope", 4, "no link 'nope'"),
         ("on --link a/b", 64, "--link"),
         ("maybe", 64, "neither on nor off"),
         ("--persist", 64, "--persist needs on or off"),
@@ -582,6 +583,42 @@ def test_a_link_that_went_is_no_drift(lab: Lab) -> None:
     assert lab.host.isthmus("repair").stdout == "nothing to change\n"
     lab.host.isthmus("forwarding", "on")
     lab.host.isthmus("forwarding", "off")
+
+
+@pytest.mark.parametrize("name", ["lanport", "enp0s31f6-the-one-with-the-long-name"])
+def test_a_link_is_found_by_its_alternative_name(lab: Lab, tmp_path: Path, name: str) -> None:
+    before = snapshot(lab.host)
+    lab.host.run("ip", "link", "property", "add", "dev", "eth0", "altname", name)
+    lab.host.isthmus("forwarding", "on", "--link", name)
+    assert {one["link"] for one in json.loads(lab.host.isthmus("ls", "--format", "json").stdout)["forwarding"]} == {
+        "eth0"
+    }
+    assert {key: one["on"] for key, one in shown(lab, "--link", name).items()} == {(4, "eth0"): True, (6, "eth0"): True}
+    lab.host.isthmus("forwarding", "off", "--link", name, "--link", "eth0")
+    file = tmp_path / "f.yaml"
+    file.write_text(f"forwarding: {{link: {name}}}\n")
+    lab.host.isthmus("up", str(file))
+    assert lab.host.isthmus("up", str(file)).stdout == "nothing to change\n"
+    lab.host.isthmus("down", "f")
+    lab.host.run("ip", "link", "property", "del", "dev", "eth0", "altname", name)
+    assert snapshot(lab.host) == before
+
+
+def test_the_alternative_name_of_a_bridge_of_ours_needs_no_wish(lab: Lab) -> None:
+    lab.host.isthmus(*NETWORK)
+    lab.host.run("ip", "link", "property", "add", "dev", "br0", "altname", "lanport")
+    done = lab.host.isthmus("forwarding", "on", "--link", "lanport", check=False)
+    assert (done.returncode, "link br0 is the bridge of network br0" in done.stderr) == (3, True)
+
+
+def test_a_link_that_went_is_switched_off(lab: Lab) -> None:
+    far_end(lab)
+    lab.host.isthmus("forwarding", "on", "--link", "far0")
+    lab.host.run("ip", "link", "del", "far0")
+    lab.host.isthmus("forwarding", "on")
+    lab.host.isthmus("forwarding", "off", "--link", "far0")
+    rows = json.loads(lab.host.isthmus("ls", "--format", "json").stdout)["forwarding"]
+    assert [one["link"] for one in rows] == [None, None]
 
 
 def test_without_root_it_is_switched_off_too(lab: Lab) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "IfnameField",
     "IpField",
     "IpOrDhcpField",
+    "KnownIfnameField",
     "LinkIpField",
     "MacField",
     "MtuField",
@@ -195,6 +196,11 @@ TargetField = Annotated[
     str, _word(words.target), _text_schema("A namespace: its name, or an absolute path.", minLength=1)
 ]
 IfnameField = Annotated[str, _word(words.ifname), _text_schema("A link's name.", pattern="^[^/:%\\s]+$", maxLength=15)]
+KnownIfnameField = Annotated[
+    str,
+    _word(words.known_ifname),
+    _text_schema("A link's name, or an alternative one.", pattern="^[^/:%\\s]+$|^[^/\\s]{16,}$", maxLength=127),
+]
 MacField = Annotated[
     Mac,
     _word(Mac.parse),

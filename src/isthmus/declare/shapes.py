@@ -20,6 +20,7 @@ from isthmus.declare.fields import (
     IfnameField,
     IpField,
     IpOrDhcpField,
+    KnownIfnameField,
     LinkIpField,
     MacField,
     MtuField,
@@ -270,7 +271,7 @@ class LinkShape(Shape):
 class ForwardingShape(Shape):
     """Forwarding that should be on: by itself of all links, `{}` both families."""
 
-    link: Annotated[list[IfnameField], *many("These links alone; default: all, by the global switch.")] = Field(
+    link: Annotated[list[KnownIfnameField], *many("These links alone; default: all, by the global switch.")] = Field(
         default=[]
     )
     ipv4: Flag = Field(default=False, description="IPv4 alone, unless ipv6 is true, too.")

@@ -152,6 +152,11 @@ def link_name(text: str, field: str) -> str:
     return text
 
 
+def known_ifname(text: str, field: str) -> str:
+    """Check a name of a link that is there: its own as `ifname` does, or an alternative one, which may be longer."""
+    return link_name(text, field) if len(_utf8(text, field)) > _IFNAME_BYTES else ifname(text, field)
+
+
 def address_range(text: str, field: str) -> tuple[Address, Address]:
     """Read FIRST-LAST, two addresses of one family."""
     first, dash, last = text.partition("-")

@@ -8,13 +8,12 @@ What there is shows forwarding_state.py; what is said of a change, and who needs
 from __future__ import annotations
 
 from isthmus.converge import Host
-from isthmus.engine.forwarding_words import called, effects, needs, undone
-from isthmus.errors import NotFound, Refused, Unsupported
+from isthmus.engine.forwarding_words import called, effects, known_links, needs, undone
+from isthmus.errors import Refused, Unsupported
 from isthmus.kernel.facts import forwarding_links, read_copies
 from isthmus.kernel.files import link_target, read_text
 from isthmus.kernel.netns import boots_elsewhere
 from isthmus.kernel.sysctl import read_sysctl
-from isthmus.model.host import HOST
 from isthmus.model.network import Borrowed, Forwarding, Record
 from isthmus.model.plan import Report
 from isthmus.model.switches import SWITCHES, copied_family, forwards, link_switch
@@ -115,23 +114,27 @@ def _edit(known: Record, rows: dict[str, Forwarding]) -> Edit:
     return Edit(puts=puts, drops=tuple(("forwarding", one) for one in known.forwarding if one not in rows))
 
 
-def _places(host: Host, wish: ForwardingWish, record: Record) -> Iterator[tuple[int, str]]:
-    """Yield (family, link) that a wish means; a family that is not there is left out when both are meant."""
+def _places(
+    host: Host, wish: ForwardingWish, record: Record, kept: Iterable[Forwarding] = ()
+) -> Iterator[tuple[int, str]]:
+    """Yield (family, link) that a wish means; a family that is not there is left out when both are meant.
+
+    `kept` are rows whose link may be gone.
+    """
+    gone = {(row.family, row.link) for row in kept if row.link}
     bridges = {network.bridge: network.name for network in record.networks.values() if not network.adopted}
     families = [family for family in wish.families if read_sysctl(SWITCHES[family]) is not None]
     if not families:
         missing = SWITCHES[wish.families[0]]
         raise Unsupported("forwarding", f"cannot read sysctl {missing}: there is none", hint="mount -t proc proc /proc")
-    for link in wish.links or ("",):
+    for link in known_links(host, wish.links, {link for _, link in gone}) or ("",):
         if link in bridges:
             raise Refused(
                 f"link {link} is the bridge of network {bridges[link]}, which forwards by it what it needs",
                 users=(f"network {bridges[link]}",),
             )
-        here = [one for one in families if not link or link in forwarding_links(one)]
+        here = [one for one in families if not link or link in forwarding_links(one) or (one, link) in gone]
         if not here:
-            if host.access.link(HOST, link) is None:
-                raise NotFound(f"no link {link!r}", hint="isthmus forwarding shows them")
             raise Refused(f"link {link} has no {' or '.join(f'IPv{one}' for one in families)}")
         if link and 6 in here and not host.outlook.facts.force_forwarding:
             raise Unsupported(
@@ -227,7 +230,7 @@ def _not_reached(wish: ForwardingWish) -> tuple[str, ...]:
 
 
 def _off(host: Host, wish: ForwardingWish, known: Record, record: Record) -> _Course:
-    places, notes = list(_places(host, wish, record)), list[str]()
+    places, notes = list(_places(host, wish, record, kept=record.forwarding.values())), list[str]()
     rows = dict(record.forwarding)
     for family, link in places:
         row = rows.pop(Forwarding(family=family, link=link).id, None)
@@ -264,7 +267,7 @@ def _check_needed(family: int, link: str, users: tuple[str, ...], *, had: bool, 
         raise Refused(f"cannot switch {called(family, link)} off: {', '.join(users)} needs it", users=users, hint=hint)
     if users:
         notes.append(f"{called(family, link)} stays on: {', '.join(users)} needs it")
-    if link and family == 6 and read_sysctl(SWITCHES[6]) == "1":
+    if link in forwarding_links(6) and family == 6 and read_sysctl(SWITCHES[6]) == "1":
         raise Refused(
             f"cannot switch {called(6, link)} off alone: {SWITCHES[6]} is 1, which is for all links",
             hint="isthmus forwarding off -6; -4 leaves IPv6 alone",

@@ -6,7 +6,7 @@ A view as in listing.py; keys are documented in docs/json.md.
 from __future__ import annotations
 
 from isthmus.converge import Host
-from isthmus.engine.forwarding_words import needs, next_boot
+from isthmus.engine.forwarding_words import known_links, needs, next_boot
 from isthmus.engine.listing import read_record
 from isthmus.kernel.facts import forwarding_links
 from isthmus.kernel.sysctl import read_sysctl
@@ -28,14 +28,18 @@ __all__ = ["forwarding"]
 
 
 def forwarding(host: Host, families: Iterable[int] = (4, 6), links: Iterable[str] = ()) -> list[Json]:
-    """Return forwarding of the global switch (`all`), of `default` and of each link; of some only if named."""
-    record = read_record(host)
-    needed, boot, wanted = needs(host, record), next_boot(record), tuple(links)
+    """Return forwarding of the global switch (`all`), of `default` and of each link; of some only if named.
+
+    Raises:
+        NotFound: no link has a name.
+    """
+    record, scopes = read_record(host), ("all", "default")
+    needed, boot, wanted = needs(host, record), next_boot(record), known_links(host, links, kept=scopes)
     return [
         _one(family, link, record, needed, boot)
         for family in families
         if read_sysctl(SWITCHES[family]) is not None
-        for link in ("all", "default", *forwarding_links(family))
+        for link in (*scopes, *forwarding_links(family))
         if not wanted or link in wanted
     ]
 

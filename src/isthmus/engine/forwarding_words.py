@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from isthmus.converge import Host
 from isthmus.converge.host_files import is_masked
+from isthmus.errors import NotFound
 from isthmus.kernel.facts import read_copies, read_strangers
 from isthmus.kernel.sysctl import read_sysctl
 from isthmus.kernel.sysctl_files import read_sysctl_files
-from isthmus.model.host import File, Sysctl
+from isthmus.model.host import HOST, File, Sysctl
 from isthmus.model.network import Record
 from isthmus.model.plan import Change, Plan
 from isthmus.model.switches import SWITCHES, copied_family, forwards, link_switch, switched
@@ -16,19 +17,34 @@ from isthmus.planner.persisting import OWN_FILE, assignments, at_boot, persisted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from isthmus.model.network import Forwarding
     from isthmus.planner.persisting import Assignment
 
     Boot = dict[str, tuple[str, Assignment | None]]
 
-__all__ = ["called", "effects", "needs", "next_boot", "undone"]
+__all__ = ["called", "effects", "known_links", "needs", "next_boot", "undone"]
 
 
 def called(family: int, link: str) -> str:
     """Return what a row is called."""
     return f"IPv{family} forwarding" + (f" on {link}" if link else "")
+
+
+def known_links(host: Host, names: Iterable[str], kept: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the names that the kernel gives links of these names, alternative ones too; those in `kept` may be gone.
+
+    Raises:
+        NotFound: no link has a name.
+    """
+    found = dict[str, None]()
+    for name in names:
+        link = None if name in ("all", "default") else host.access.link_of_any_name(HOST, name)
+        if link is None and name not in kept:
+            raise NotFound(f"no link {name!r}", hint="isthmus forwarding shows them")
+        found[name if link is None else link.name] = None
+    return tuple(found)
 
 
 def needs(host: Host, record: Record) -> dict[str, tuple[str, ...]]:

@@ -90,10 +90,10 @@ def lan_network(
 
 def _find(host: Host, name: str) -> Link:
     """Return the link that the kernel knows by a name, an alternative one too."""
-    answer = host.access.route(HOST).ask([rtnl_link.by_any_name(name)])[0]
-    if answer.errno:
+    link = host.access.link_of_any_name(HOST, name)
+    if link is None:
         raise NotFound(f"no link {name!r}", hint="ip link shows them")
-    return rtnl_link.decode(answer.payloads[0])
+    return link
 
 
 def _check(host: Host, link: Link) -> None:

@@ -173,6 +173,10 @@ class Access:
         """Read one link by name; None: it does not exist."""
         return self._link(netns, rtnl_link.by_name(name))
 
+    def link_of_any_name(self, netns: str, name: str) -> Link | None:
+        """Read one link by its name or an alternative one; None: no link has it."""
+        return self._link(netns, rtnl_link.by_any_name(name))
+
     def has_link(self, netns: str, name: str) -> bool:
         """Whether there is a link of that name."""
         return has_link(self.route(netns).handle, name)

@@ -29,7 +29,7 @@ def run(session: Session, given: Given) -> int:
         return _show(session, given, families)
     if word not in ("on", "off"):
         raise Usage(f"forwarding: {word!r} is neither on nor off", hint="isthmus forwarding --help")
-    links = tuple(dict.fromkeys(words.ifname(one, "--link") for one in given.texts("link")))
+    links = tuple(dict.fromkeys(words.known_ifname(one, "--link") for one in given.texts("link")))
     wish = ForwardingWish(families=families, links=links, persist=given.has("persist"))
     return _switch(session, given, wish, on=word == "on")
 
@@ -52,7 +52,7 @@ def _show(session: Session, given: Given, families: tuple[int, ...]) -> int:
     from isthmus.engine import listing
     from isthmus.engine.forwarding_state import forwarding
 
-    links = given.texts("link")
+    links = tuple(words.link_name(one, "--link") for one in given.texts("link"))
     found, pending = session.read(lambda host: (forwarding(host, families, links), listing.pending(host)))
     note_pending(pending)
     if given.text("format") == "json":
