@@ -388,6 +388,17 @@ def test_what_hangs_on_an_object_is_in_its_line() -> None:
     ]
 
 
+@pytest.mark.parametrize(("first", "second"), [("a0", "web0"), ("web0", "a0")])
+def test_addresses_of_a_direct_link_are_in_the_order_of_its_ends(first: str, second: str) -> None:
+    link = VETH.replace(netns=first, name="v0", peer_netns=second, peer_name="v1", master=None)
+    near = LinkAddress(netns=first, ifname="v0", address=Address.parse("10.0.0.1"), length=30)
+    far = LinkAddress(netns=second, ifname="v1", address=ADDRESS4, length=30)
+    for ends in ((near, far), (far, near)):
+        assert shown(Plan(steps=tuple(Add(item=one) for one in (link, *ends)))) == [
+            f"+ link v0 in {first} to v1 in {second}  10.0.0.1/30, 10.0.0.2/30"
+        ]
+
+
 def test_verbose_gives_each_object_a_line() -> None:
     assert shown(Plan(steps=tuple(Remove(item=one) for one in NETWORK)), verbose=True) == [
         "- firewall table inet isthmus",

@@ -85,8 +85,9 @@ def lines(plan: Plan, *, verbose: bool = False) -> list[Line]:
         return [Line(sign=sign_of(step), text=_text(step)) for step in plan.steps]
     heads = _heads(plan)
     found: dict[object, Line] = {}
-    details: dict[object, list[str]] = {}
+    details: dict[object, tuple[list[str], list[str]]] = {}
     ports: list[tuple[str, Element]] = []
+    far = _far_ends(plan)
     for number, step in enumerate(plan.steps):
         sign, item = sign_of(step), step.item
         if isinstance(item, Element) and item.name in PORT_SETS:
@@ -96,9 +97,19 @@ def lines(plan: Plan, *, verbose: bool = False) -> list[Line]:
         if head is None:
             found[(sign, item.key) if item.key in heads.values() else number] = Line(sign=sign, text=_text(step))
         elif detail := _detail(item):
-            details.setdefault((sign, head), []).append(detail)
-    shown = [line.replace(details=tuple(details.get(key, ()))) for key, line in found.items()]
+            is_far = (item.netns, item.ifname) in far if isinstance(item, LinkAddress | Autoconf | Route) else False
+            details.setdefault((sign, head), ([], []))[is_far].append(detail)
+    shown = []
+    for key, line in found.items():
+        near_end, far_end = details.get(key, ((), ()))
+        shown.append(line.replace(details=(*near_end, *far_end)))
     return shown + [Line(sign=sign, text=text) for sign, text in port_lines(ports)]
+
+
+def _far_ends(plan: Plan) -> set[tuple[str, str]]:
+    """Return the second end of each direct link, as its line names them: what hangs on it is said after the first's."""
+    items = [step.item for step in plan.steps]
+    return {(one.peer_netns, one.peer_name) for one in items if isinstance(one, Veth) and one.netns != HOST}
 
 
 def _heads(plan: Plan) -> dict[object, object]:
