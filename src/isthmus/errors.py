@@ -37,20 +37,25 @@ __all__ = [
 
 
 class IsthmusError(Exception):
-    """Say what went wrong, and in `hint` what to do about it."""
+    """Say what went wrong, and in `hint` what to do about it.
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    `field` is what of the request it is about, where that is known; `several`: the errors that this one gathers.
+    """
+
+    several: tuple[IsthmusError, ...] = ()
+
+    def __init__(self, message: str, *, hint: str = "", field: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.field = field
 
 
 class InvalidInput(IsthmusError):
     """Reject a value; `field` is its place (`networks.br0.subnets[0]`), `value` what stood there."""
 
     def __init__(self, field: str, value: object, why: str, *, hint: str = "") -> None:
-        super().__init__(f"{field}: {value!r}: {why}" if field else f"{value!r}: {why}", hint=hint)
-        self.field = field
+        super().__init__(f"{field}: {value!r}: {why}" if field else f"{value!r}: {why}", hint=hint, field=field)
         self.value = value
         self.why = why
 
@@ -58,8 +63,8 @@ class InvalidInput(IsthmusError):
 class Refused(IsthmusError):
     """Decline a well-formed request; `users` names what stands against it."""
 
-    def __init__(self, message: str, *, users: tuple[str, ...] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, users: tuple[str, ...] = (), hint: str = "", field: str = "") -> None:
+        super().__init__(message, hint=hint, field=field)
         self.users = users
 
 

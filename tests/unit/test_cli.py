@@ -12,7 +12,7 @@ from isthmus import errors
 from isthmus.declare.shapes import keys_at
 from isthmus.doors.cli.attachments import attachment_wish, link_wish
 from isthmus.doors.cli.declarations import declared_name
-from isthmus.doors.cli.errors import STATUS, Several, Usage, status_of
+from isthmus.doors.cli.errors import STATUS, Several, Usage, say, status_of
 from isthmus.doors.cli.networks import network_wish
 from isthmus.doors.cli.output import table
 from isthmus.doors.cli.parse import Given, choose, parse, read_by_argparse, read_plainly
@@ -212,7 +212,7 @@ def test_a_gateway_may_be_left_open_or_out(options: str, gateways: object) -> No
 def test_all_faults_of_a_network_are_said_at_once() -> None:
     with pytest.raises(Several) as caught:
         network_wish(typed("network create n --subnet 127.0.0.0/24 --snat 127.0.0.1 --uplink none --mtu 1500"))
-    assert [str(one).partition(":")[0] for one in caught.value.errors] == ["--subnet", "--snat", "--snat"]
+    assert [str(one).partition(":")[0] for one in caught.value.several] == ["--subnet", "--snat", "--snat"]
 
 
 @pytest.mark.parametrize(("options", "wanted"), [("", None), ("--default-route", True), ("--no-default-route", False)])
@@ -276,7 +276,9 @@ def test_exit_statuses_are_those_documented() -> None:
         (errors.Unavailable("busy"), 1),
         (PermissionError(13, "Permission denied"), 5),
         (ValueError("a bug"), 1),
-        (Several([errors.Refused("no"), errors.NotFound("none")]), 3),
+        (Several([errors.Refused("no"), errors.Refused("neither")]), 3),
+        (Several([errors.NotFound("none"), errors.NotFound("nor")]), 4),
+        (Several([errors.Refused("no"), errors.NotFound("none")]), 64),
         (ExceptionGroup("several", [errors.NotFound("none")]), 4),
     ],
 )
@@ -319,6 +321,13 @@ def test_several_errors_of_a_file_are_a_line_each(tmp_path: Path) -> None:
     assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == ["error:", "error:", "hint:"]
     assert f"{path}:2:3" in done.stderr
     assert run("up", str(path)).returncode == 64
+
+
+def test_each_hint_follows_the_errors_that_it_is_of(capsys: pytest.CaptureFixture[str]) -> None:
+    told = [("a", "x"), ("b", "x"), ("c", ""), ("d", "y")]
+    say(Several([errors.Refused(text, hint=hint) for text, hint in told]))
+    said = ["error: a", "error: b", "hint: x", "error: c", "error: d", "hint: y"]
+    assert capsys.readouterr().err.splitlines() == said
 
 
 def test_help_and_version_are_printed() -> None:

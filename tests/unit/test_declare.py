@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isthmus.declare.file import SIZE_MAX, DeclarationErrors, load, loads
-from isthmus.errors import InvalidInput, NotFound
+from isthmus.declare.file import SIZE_MAX, DeclarationErrors, load, load_placed, loads
+from isthmus.declare.places import in_keys
+from isthmus.errors import InvalidInput, NotFound, Refused
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import (
     AttachmentWish,
@@ -508,3 +509,38 @@ def test_any_structure_is_read_or_refused(tree: dict[str, str]) -> None:
         loads("".join(f"{key}: {value}\n" for key, value in tree.items()), "x.yaml")
     except InvalidInput as error:
         assert isinstance(error, DeclarationErrors)  # noqa: PT017 - that nothing else is raised is the point
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ("choose another, or say --allow-overlap", "choose another, or say allow-overlap: true"),
+        ("give one with --ip, or --ip dhcp", "give one with ip, or ip: dhcp"),
+        ("give it a --range FIRST-LAST", "give it a range: FIRST-LAST"),
+        ("isthmus forwarding off --persist", "isthmus forwarding off --persist"),
+        ("tool --unknown-key", "tool --unknown-key"),
+    ],
+)
+def test_a_hint_names_keys_where_it_named_options(hint: str, said: str) -> None:
+    assert in_keys(hint) == said
+
+
+def test_what_the_engine_says_gets_its_line_and_is_told_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(NOTE)
+    _, places = load_placed(str(path))
+    error = Refused("all of it")
+    error.several = (
+        Refused("taken", field="namespaces.net0.publish[0]"),
+        InvalidInput("networks.br0.range", "x", "outside"),
+        Refused("full", field="networks.br0.subnets[1]", hint="say --allow-overlap"),
+        Refused("in use"),
+    )
+    told = places.tell(error)
+    assert [one.message for one in told] == [
+        "in use",
+        f"{path}:3:3: networks.br0: 'x': outside",
+        f"{path}:4:31: networks.br0.subnets[1]: full",
+        f"{path}:10:15: namespaces.net0.publish[0]: taken",
+    ]
+    assert told[2].hint == "say allow-overlap: true"

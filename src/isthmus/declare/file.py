@@ -16,13 +16,13 @@ from pydantic_core import ErrorDetails
 from isthmus.declare import check
 from isthmus.declare.fields import Written
 from isthmus.declare.nodes import Mapping, Node, NodeProblem, Scalar, Sequence, compose, join
+from isthmus.declare.places import Places, Problem
 from isthmus.declare.shapes import FileShape, keys_at
 from isthmus.declare.words import network_name
 from isthmus.errors import InvalidInput, IsthmusError, NotFound, NotPermitted
 from isthmus.model.declared import Declaration
-from isthmus.model.value import Value
 
-__all__ = ["SIZE_MAX", "DeclarationErrors", "Problem", "load", "loads"]
+__all__ = ["SIZE_MAX", "DeclarationErrors", "Problem", "load", "load_placed", "loads"]
 
 SIZE_MAX: Final = 4 << 20
 _VALUE_SHOWN: Final = 80
@@ -37,22 +37,6 @@ _WORDS: Final = {
 Place = tuple[str | int, ...]
 
 
-class Problem(Value):
-    """One thing that is wrong: where (line and column count from 1), what stands there, and why it cannot."""
-
-    source: str
-    line: int
-    column: int
-    field: str
-    value: str
-    why: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        said = [f"{self.source}:{self.line}:{self.column}", self.field, self.value, self.why]
-        return ": ".join(part for part in said if part)
-
-
 class DeclarationErrors(InvalidInput):
     """Reject a file; `errors` has everything that is wrong with it, by line."""
 
@@ -64,55 +48,16 @@ class DeclarationErrors(InvalidInput):
         self.value = first.value
         self.why = first.why
         self.errors = errors
-
-
-class _Places:
-    """Where each field of a file stands, found by the name that the shape or the check calls it by."""
-
-    def __init__(self, root: Node) -> None:
-        self._marks: dict[str, tuple[str, int, int]] = {}
-        self._keys: dict[str, tuple[str, int, int]] = {}
-        self._note(root, "", "")
-
-    def _note(self, node: Node, called: str, written: str) -> None:
-        self._marks.setdefault(called, (written, node.line, node.column))
-        if isinstance(node, Mapping):
-            for key, value in node.entries:
-                at = join(called, key.text)
-                if key.text == "subnet":
-                    at = join(called, "subnets")
-                    self._marks.setdefault(join(called, "subnet"), (join(written, "subnet"), key.line, key.column))
-                self._keys.setdefault(at, (join(written, key.text), key.line, key.column))
-                self._note(value, at, join(written, key.text))
-                # An objection to a whole collection is shown at its key.
-                if not isinstance(value, Scalar):
-                    self._marks[at] = (join(written, key.text), key.line, key.column)
-        elif isinstance(node, Sequence):
-            for index, value in enumerate(node.items):
-                self._note(value, join(called, index), join(written, index))
-                if isinstance(value, Sequence):  # a link written as its two ends
-                    for side, end in enumerate(value.items):
-                        self._note(end, join(f"{join(called, index)}.ends", side), join(join(written, index), side))
-                if isinstance(value, Scalar) and called.endswith(".networks"):
-                    self._note(value, join(called, value.text), join(written, index))
-
-    def key(self, field: str) -> tuple[str, int, int]:
-        """Return the field as written, line and column of its key."""
-        single = field.replace("[0]", "")  # one item that stands for a list
-        return self._keys.get(field) or self._keys.get(single) or self.find(field)
-
-    def find(self, field: str) -> tuple[str, int, int]:
-        """Return the field as written, line and column; of a field that is not written, its holder's."""
-        while field not in self._marks:
-            single = field.replace("[0]", "")
-            if single in self._marks:
-                return self._marks[single]
-            field = field[: max(field.rfind("."), field.rfind("["), 0)]
-        return self._marks[field]
+        self.several = tuple(IsthmusError(str(one), hint=one.hint, field=one.field) for one in errors)
 
 
 def load(path: str) -> Declaration:
-    """Read a declared file.
+    """Read a declared file; raises what `load_placed` does."""
+    return load_placed(path)[0]
+
+
+def load_placed(path: str) -> tuple[Declaration, Places]:
+    """Read a declared file; return where its fields stand, too, which tells an error of the engine its line.
 
     Raises:
         NotFound: there is no such file.
@@ -137,7 +82,7 @@ def load(path: str) -> Declaration:
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         raise InvalidInput("file", path, f"is not UTF-8: line {line}, byte {octets[error.start]:#04x}") from None
-    return loads(text, path)
+    return _loads(text, path)
 
 
 def loads(text: str, source: str) -> Declaration:
@@ -146,6 +91,10 @@ def loads(text: str, source: str) -> Declaration:
     Raises:
         DeclarationErrors: everything that is wrong with it.
     """
+    return _loads(text, source)[0]
+
+
+def _loads(text: str, source: str) -> tuple[Declaration, Places]:
     problems = _Problems(source)
     if not text.isascii():
         try:
@@ -163,10 +112,10 @@ def loads(text: str, source: str) -> Declaration:
     if not isinstance(root, Mapping):
         problems.raise_any()
         raise AssertionError("no tree and no problem")
-    problems.places = _Places(root)
+    problems.places = Places(root, source)
     wish = _read(_plain(root), source, problems)
     problems.raise_any()
-    return wish
+    return wish, problems.places
 
 
 class _Problems:
@@ -174,7 +123,7 @@ class _Problems:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.places = _Places(Mapping(entries=(), line=1, column=1))
+        self.places = Places(Mapping(entries=(), line=1, column=1), source)
         self._found: dict[tuple[int, int, str, str], Problem] = {}
 
     def add(self, line: int, column: int, field: str, value: str, why: str, hint: str = "") -> None:

@@ -175,14 +175,16 @@ def link_row(
 ) -> DirectLink:
     """Return the row of a direct link to be."""
     old = (before.a, before.b) if before is not None else (None, None)
-    a = _end(wish.a, namespaces[0], record, old[0], frozenset())
+    a = _end(wish.a, 0, namespaces[0], record, old[0], frozenset())
     taken = frozenset({a.ifname}) if namespaces[0] == namespaces[1] else frozenset()
-    b = _end(wish.b, namespaces[1], record, old[1], taken)
+    b = _end(wish.b, 1, namespaces[1], record, old[1], taken)
     mtu = wish.mtu or (before.mtu if before is not None else 1500)
     return DirectLink(id=before.id if before is not None else os.urandom(6).hex(), a=a, b=b, mtu=mtu, owner=owner)
 
 
-def _end(wish: LinkEndWish, namespace: str, record: Record, before: LinkEnd | None, taken: frozenset[str]) -> LinkEnd:
+def _end(
+    wish: LinkEndWish, side: int, namespace: str, record: Record, before: LinkEnd | None, taken: frozenset[str]
+) -> LinkEnd:
     held = set(taken) | {one.ifname for one in record.attachments_of(namespace)}
     held |= {
         end.ifname
@@ -197,6 +199,7 @@ def _end(wish: LinkEndWish, namespace: str, record: Record, before: LinkEnd | No
             number += 1
         ifname = f"veth{number}"
     elif ifname in held:
-        raise Refused(f"cannot connect {namespace} by {ifname}: it has a link of that name")
+        why = f"cannot connect {namespace} by {ifname}: it has a link of that name"
+        raise Refused(why, field=f"ends[{side}].name")
     mac = wish.mac or (before.mac if before is not None else draw_mac())
     return LinkEnd(namespace=namespace, ifname=ifname, mac=mac, addresses=wish.addresses)

@@ -22,7 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["Chooser", "draw_mac", "host_addresses", "range_in"]
+    from isthmus.engine.faults import Faults
+
+__all__ = ["Chooser", "draw_mac", "host_addresses"]
 
 
 _MANY_PORTS: Final = 32
@@ -71,16 +73,25 @@ class Chooser:
         """Return the row of a network to be; of one that exists, what was chosen stays.
 
         Raises:
-            InvalidInput, Refused: it cannot be had on this host.
+            InvalidInput, Refused: it cannot be had on this host; where that has several reasons, `several` has them.
         """
+        from isthmus.engine.faults import Faults
+
+        faults = Faults()
         others = [one for one in record.networks.values() if one.name != wish.name]
-        bridge = self._bridge(wish, others, before)
+        bridge, subnets = wish.bridge or "", tuple[Subnet, ...]()
+        with faults.at(""):
+            bridge = self._bridge(wish, others, before)
         if wish.uplink == NIC:
+            faults.raise_any(bare=True)
             from isthmus.engine.lan import lan_network
 
             return lan_network(self._host, wish, others, before, bridge, self.sequence(), owner)
-        subnets = self._subnets(wish, others, before, bridge)
-        self._check_allowed(wish, record)
+        with faults.at(""):
+            subnets = self._subnets(wish, others, before, bridge, faults)
+        with faults.at(""):
+            self._check_allowed(wish, record)
+        faults.raise_any(bare=True)
         adopted = wish.bridge is not None
         mac = None if adopted else before.mac if before is not None and before.mac is not None else draw_mac()
         return Network(
@@ -113,12 +124,14 @@ class Chooser:
         if wish.bridge is not None:
             link = access.link(HOST, wish.bridge)
             if link is None:
-                raise Refused(f"cannot adopt bridge {wish.bridge}: there is no link of that name")
+                raise Refused(f"cannot adopt bridge {wish.bridge}: there is no link of that name", field="bridge")
             if link.kind != "bridge":
-                raise Refused(f"cannot adopt {wish.bridge}: it is no bridge but {link.kind or 'a plain link'}")
+                what = link.kind or "a plain link"
+                raise Refused(f"cannot adopt {wish.bridge}: it is no bridge but {what}", field="bridge")
             for other in others:
                 if other.bridge == wish.bridge:
-                    raise Refused(f"bridge {wish.bridge} belongs to network {other.name}", users=(other.name,))
+                    why = f"bridge {wish.bridge} belongs to network {other.name}"
+                    raise Refused(why, users=(other.name,), field="bridge")
             return wish.bridge
         if before is not None and not before.adopted:
             return before.bridge
@@ -128,20 +141,23 @@ class Chooser:
         return f"isth{os.urandom(4).hex()}"
 
     def _subnets(
-        self, wish: NetworkWish, others: list[Network], before: Network | None, bridge: str
+        self, wish: NetworkWish, others: list[Network], before: Network | None, bridge: str, faults: Faults
     ) -> tuple[Subnet, ...]:
+        from isthmus.engine.subnets import check_overlap, gateway_in, range_in
+
         if not wish.subnets and before is not None:
             prefixes = tuple(one.prefix for one in before.subnets)
         else:
             routes = _route_prefixes(self._host, bridge)
             ours = {one.prefix: other.name for other in others for one in other.subnets}
             prefixes = wish.subnets or self._free_subnets({*routes, *ours})
-            for prefix in prefixes:
-                _check_overlap(prefix, ours, {} if wish.allow_overlap else routes)
+            for index, prefix in enumerate(prefixes):
+                with faults.at(""):
+                    check_overlap(prefix, ours, {} if wish.allow_overlap else routes, f"subnets[{index}]")
         for first, last in wish.ranges:
             if not any(first in prefix and last in prefix for prefix in prefixes):
                 raise InvalidInput("range", f"{first}-{last}", f"outside the subnets of network {wish.name}")
-        return tuple(Subnet(prefix=one, gateway=_gateway(one, wish), range=range_in(one, wish)) for one in prefixes)
+        return tuple(Subnet(prefix=one, gateway=gateway_in(one, wish), range=range_in(one, wish)) for one in prefixes)
 
     def _free_subnets(self, used: set[Prefix]) -> tuple[Prefix, ...]:
         text = os.environ.get("ISTHMUS_POOLS")
@@ -156,6 +172,7 @@ class Chooser:
                 raise Refused(
                     f"networks {wish.name} and {name} cannot be a pair: {closed} has no way out",
                     hint="members of a network with uplink none have no route to another network",
+                    field="allow",
                 )
 
     # Attachments
@@ -179,7 +196,8 @@ class Chooser:
         if network.adopted and before is None and not is_bridge(self._host.access, network.bridge):
             raise Refused(f"bridge {network.bridge} of network {network.name} is gone", hint="its owner has to make it")
         if wish.default_route and not network.has_exit:
-            raise Refused(f"network {network.name} has no way out, so no default route leads by it")
+            why = f"network {network.name} has no way out, so no default route leads by it"
+            raise Refused(why, field="default-route")
         identity = before.id if before is not None else os.urandom(6).hex()
         addresses = self._addresses(wish, network, before)
         self._look_at_ports(network, addresses)
@@ -228,7 +246,7 @@ class Chooser:
             "SELECT namespace FROM attachments WHERE mac = ? AND id <> ?", (str(wish.mac), identity)
         )
         if rows:
-            raise Refused(f"MAC {wish.mac} is taken by {rows[0][0]}", users=(str(rows[0][0]),))
+            raise Refused(f"MAC {wish.mac} is taken by {rows[0][0]}", users=(str(rows[0][0]),), field="mac")
         return wish.mac
 
     def _ifname(
@@ -238,7 +256,8 @@ class Chooser:
         held |= {end.ifname for link in record.links.values() for end in (link.a, link.b) if end.namespace == namespace}
         if wish.ifname is not None:
             if wish.ifname in held:
-                raise Refused(f"cannot attach to {namespace} as {wish.ifname}: it has a link of that name")
+                why = f"cannot attach to {namespace} as {wish.ifname}: it has a link of that name"
+                raise Refused(why, field="ifname")
             return wish.ifname
         return before.ifname if before is not None else first_free_ifname(held | names)
 
@@ -283,7 +302,7 @@ class Chooser:
         from isthmus.engine.lan import free_on_lan
 
         if not free_on_lan(self._host, network, [address]):
-            raise Refused(f"address {address} is in use on the LAN of network {network.name}")
+            raise Refused(f"address {address} is in use on the LAN of network {network.name}", field="ip")
 
     def _on_lan(self, network: Network, subnet: Subnet) -> list[Address]:
         """Give the next address of the range that nobody on the LAN answers for; none where there is no range."""
@@ -309,7 +328,8 @@ class Chooser:
         if (holder is not None and (before is None or holder != before.id)) or address.number in given:
             users = self._host.db.all("SELECT namespace FROM attachments WHERE id = ?", (holder,))
             name = users[0][0] if users else f"the host or another namespace on {network.bridge}"
-            raise Refused(f"address {address} of network {network.name} is taken by {name}", users=(str(name),))
+            why = f"address {address} of network {network.name} is taken by {name}"
+            raise Refused(why, users=(str(name),), field="ip")
         given.add(address.number)
         return address
 
@@ -361,36 +381,3 @@ def _priority(
         return sequence
     others = [one.priority for one in record.attachments_of(namespace) if before is None or one.id != before.id]
     return min([0, *(one for one in others if one is not None)]) - 1
-
-
-def range_in(prefix: Prefix, wish: NetworkWish) -> tuple[Address, Address] | None:
-    """Return the range that was wished for a subnet."""
-    return next((one for one in wish.ranges if one[0] in prefix), None)
-
-
-def _gateway(prefix: Prefix, wish: NetworkWish) -> Address | None:
-    if wish.gateways is None:
-        return prefix.address(prefix.hosts.start)
-    if not wish.gateways:
-        return None
-    inside = [one for one in wish.gateways if one in prefix]
-    if inside:
-        if inside[0].number not in prefix.hosts:
-            raise InvalidInput("gateway", str(inside[0]), f"is the network or broadcast address of {prefix}")
-        return inside[0]
-    if any(one.family == prefix.family for one in wish.gateways):
-        wrong = next(one for one in wish.gateways if one.family == prefix.family)
-        raise InvalidInput("gateway", str(wrong), f"outside subnet {prefix}")
-    return prefix.address(prefix.hosts.start)
-
-
-def _check_overlap(prefix: Prefix, ours: dict[Prefix, str], routes: dict[Prefix, str]) -> None:
-    for other, name in ours.items():
-        if prefix.overlaps(other):
-            raise Refused(f"subnet {prefix} overlaps {other} of network {name}", users=(name,))
-    for other, link in routes.items():
-        if prefix.overlaps(other):
-            raise Refused(
-                f"subnet {prefix} overlaps the host's route to {other} by {link}",
-                hint="choose another, or say --allow-overlap",
-            )

@@ -6,15 +6,26 @@ from isthmus.converge import Host
 from isthmus.engine import confirming
 from isthmus.engine.attachments import link_row, settle_ports
 from isthmus.engine.choose import Chooser
+from isthmus.engine.faults import Faults
 from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.forwarding_words import effects, undone
 from isthmus.engine.namespaces import check_new_namespace
 from isthmus.engine.networks import drop_networks
-from isthmus.engine.publishes import bound_notes, publish_row
+from isthmus.engine.publishes import bound_notes, check_host, check_port, publish_row
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
-from isthmus.model.declared import Declaration, LinkWish, NamespaceWish, PublishWish
-from isthmus.model.network import Attachment, Command, DirectLink, Forwarding, Namespace, Network, Publish, Record
+from isthmus.model.declared import AttachmentWish, Declaration, LinkWish, NamespaceWish, PublishWish
+from isthmus.model.network import (
+    ROUTED,
+    Attachment,
+    Command,
+    DirectLink,
+    Forwarding,
+    Namespace,
+    Network,
+    Publish,
+    Record,
+)
 from isthmus.model.plan import Report
 from isthmus.planner.desired import Scope
 from isthmus.store.edit import Edit, namespace_edit
@@ -154,11 +165,22 @@ class _Upping:
         self._chooser = Chooser(host)
         self._touched: set[str] = set()
         self._edit = Edit()
+        self._faults = Faults()
+        # What cannot be had: networks and namespaces by name, attachments as (namespace, network).
+        self._failed: set[object] = set()
+        self._forwarding = self._wished_forwarding()
 
     def edit(self) -> tuple[Edit, Scope]:
-        """Return the edit and the scope that it and the declaration's present rows need."""
+        """Return the edit and the scope that it and the declaration's present rows need.
+
+        Raises:
+            Refused, InvalidInput, NotFound, Unsupported: all that cannot be had; `several` has each with its place.
+        """
         self._check_owners()
-        self._remove()
+        with self._faults.at("", whole=True) as removal:
+            self._remove()
+        if removal.failed:  # what would be free without it is not
+            self._faults.raise_any()
         self._networks()
         self._chooser.leaving = self._leaving()
         for wish in self._wish.namespaces:
@@ -166,9 +188,10 @@ class _Upping:
         publishes: list[Publish] = []
         for wish in self._wish.namespaces:
             self._publishes(wish, publishes)
-        for link in self._wish.links:
-            self._link(link)
-        self._take(*self._forwarding().values())
+        for index, link in enumerate(self._wish.links):
+            self._link(link, f"links[{index}]")
+        self._take(*self._forwarding.values())
+        self._faults.raise_any()
         present = set(_rows(self._before))
         changed = tuple(row for row in self._edit.puts if row not in present)
         edit = Edit(puts=changed, drops=self._edit.drops)
@@ -185,12 +208,18 @@ class _Upping:
 
     def _check_owners(self) -> None:
         for wish in self._wish.networks:
-            self._check_owner("network", wish.name, self._before.networks.get(wish.name))
+            with self._faults.at(f"networks.{wish.name}", whole=True) as trial:
+                self._check_owner("network", wish.name, self._before.networks.get(wish.name))
+            if trial.failed:
+                self._failed.add(("network", wish.name))
         for space in self._wish.namespaces:
             row = self._before.namespaces.get(space.name)
-            if row is None:
-                check_new_namespace(space.name)
-            self._check_owner("namespace", space.name, row)
+            with self._faults.at(f"namespaces.{space.name}", whole=True) as trial:
+                if row is None:
+                    check_new_namespace(space.name)
+                self._check_owner("namespace", space.name, row)
+            if trial.failed:
+                self._failed.add(("namespace", space.name))
 
     def _check_owner(self, kind: str, name: str, row: Network | Namespace | None) -> None:
         if row is not None and row.owner != self._name:
@@ -216,7 +245,7 @@ class _Upping:
         if isinstance(row, DirectLink):
             return self._wish_of(row) is not None
         if isinstance(row, Forwarding):
-            return row.id in self._forwarding()
+            return row.id in self._forwarding
         wish = spaces.get(row.namespace)
         if wish is None:
             return False
@@ -226,8 +255,12 @@ class _Upping:
             return any(_is_of(row, one) for one in wish.publishes)
         return wish.command is not None
 
-    def _forwarding(self) -> dict[str, Forwarding]:
-        return wished_rows(self._host, self._wish.forwarding, self._before, self._name)
+    def _wished_forwarding(self) -> dict[str, Forwarding]:
+        rows: dict[str, Forwarding] = {}
+        for index, wish in enumerate(self._wish.forwarding):
+            with self._faults.at(f"forwarding[{index}]", whole=True):
+                rows |= wished_rows(self._host, (wish,), self._before, self._name)
+        return rows
 
     def _wish_of(self, row: DirectLink) -> LinkWish | None:
         for wish in self._wish.links:
@@ -246,53 +279,88 @@ class _Upping:
 
     def _networks(self) -> None:
         for wish in self._wish.networks:
+            if ("network", wish.name) in self._failed:
+                continue
             before = self._before.networks.get(wish.name)
-            self._take(self._chooser.network(wish, self._record, before, self._name))
+            with self._faults.at(f"networks.{wish.name}") as trial:
+                self._take(self._chooser.network(wish, self._record, before, self._name))
+            if trial.failed:
+                self._failed.add(("network", wish.name))
+                # What it was until now stands against no other's subnets.
+                rest = {name: row for name, row in self._record.networks.items() if name != wish.name}
+                self._record = self._record.replace(networks=rest)
 
     def _namespace(self, wish: NamespaceWish) -> None:
+        if ("namespace", wish.name) in self._failed:
+            return
         before = self._before.namespaces.get(wish.name)
         fresh = Namespace(id=wish.name, path=f"{RUN}/{wish.name}", made=True, owner=self._name)
         self._take(before if before is not None else fresh)
         for one in wish.attachments:
-            network = self._record.networks.get(one.network)
-            if network is None:
-                raise NotFound(f"namespace {wish.name}: no network {one.network!r}")
-            old = next((row for row in self._before.attachments_of(wish.name) if row.network == one.network), None)
-            row = self._chooser.attachment(one, network, wish.name, self._record, before=old, owner=self._name)
-            self._take(row)
+            if ("network", one.network) in self._failed:
+                self._failed.add(("attachments of", wish.name))
+                continue
+            with self._faults.at(f"namespaces.{wish.name}.networks.{one.network}") as trial:
+                self._attachment(one, wish.name)
+            if trial.failed:
+                self._failed.add(("attachments of", wish.name))
         if wish.command is not None:
             self._take(Command(namespace=wish.name, argv=wish.command, owner=self._name))
+
+    def _attachment(self, wish: AttachmentWish, namespace: str) -> None:
+        network = self._record.networks.get(wish.network)
+        if network is None:
+            raise NotFound(f"namespace {namespace}: no network {wish.network!r}")
+        old = next((row for row in self._before.attachments_of(namespace) if row.network == wish.network), None)
+        self._take(self._chooser.attachment(wish, network, namespace, self._record, before=old, owner=self._name))
 
     def _publishes(self, wish: NamespaceWish, done: list[Publish]) -> None:
         old = [row for row in self._before.publishes.values() if row.namespace == wish.name and row.owner == self._name]
         dropped = frozenset(key for kind, key in self._edit.drops if kind == "publishes")
-        for one in wish.publishes:
+        for index, one in enumerate(wish.publishes):
             before = next((row for row in old if _is_of(row, one)), None)
             if before is not None:
                 old.remove(before)
-            row = publish_row(
-                self._host,
-                one,
-                wish.name,
-                self._record,
-                owner=self._name,
-                before=before,
-                beside=done,
-                dropped=dropped,
-            )
-            if before is not None and before.id != row.id:
-                self._edit = self._edit.plus(Edit(drops=(("publishes", before.id),)))
-            done.append(row)
-            self._take(row)
+            with self._faults.at(f"namespaces.{wish.name}.publish[{index}]", whole=True):
+                if ("namespace", wish.name) in self._failed:
+                    check_host(self._host, one)
+                elif ("attachments of", wish.name) in self._failed:
+                    check_host(self._host, one)
+                    if before is None and self._translates(wish):
+                        check_port(self._host, one, wish.name, done, dropped)
+                else:
+                    self._publish(one, wish.name, before, done, dropped)
 
-    def _link(self, wish: LinkWish) -> None:
+    def _translates(self, wish: NamespaceWish) -> bool:
+        """Whether all networks of a namespace are declared, and none is routed: there host ports are of no account."""
+        uplinks = {one.name: one.uplink for one in self._wish.networks}
+        return all(uplinks.get(one.network, ROUTED) != ROUTED for one in wish.attachments)
+
+    def _publish(
+        self, wish: PublishWish, namespace: str, before: Publish | None, done: list[Publish], dropped: frozenset[str]
+    ) -> None:
+        row = publish_row(
+            self._host, wish, namespace, self._record, owner=self._name, before=before, beside=done, dropped=dropped
+        )
+        if before is not None and before.id != row.id:
+            self._edit = self._edit.plus(Edit(drops=(("publishes", before.id),)))
+        done.append(row)
+        self._take(row)
+
+    def _link(self, wish: LinkWish, place: str) -> None:
         spaces = (wish.a.namespace, wish.b.namespace)
-        for name in spaces:
-            if name not in self._record.namespaces:
-                raise NotFound(f"link between {spaces[0]} and {spaces[1]}: no namespace {name!r} on record")
+        if any(("namespace", name) in self._failed for name in spaces):
+            return
+        for side, name in enumerate(spaces):
+            with self._faults.at(f"{place}.ends[{side}].ns") as trial:
+                if name not in self._record.namespaces:
+                    raise NotFound(f"link between {spaces[0]} and {spaces[1]}: no namespace {name!r} on record")
+            if trial.failed:
+                return
         before = next((row for row in self._before.links.values() if _link_is_of(row, wish)), None)
         self._touched |= set(spaces)
-        self._take(link_row(wish, self._record, spaces, before=before, owner=self._name))
+        with self._faults.at(place):
+            self._take(link_row(wish, self._record, spaces, before=before, owner=self._name))
 
 
 def _is_of(row: Publish, wish: PublishWish) -> bool:

@@ -6,7 +6,7 @@ import errno
 import os
 
 from isthmus.converge import Host
-from isthmus.engine.choose import range_in
+from isthmus.engine.subnets import range_in
 from isthmus.errors import InvalidInput, NotFound, Refused
 from isthmus.kernel.nic import await_running, read_carried
 from isthmus.kernel.probe import occupied
@@ -72,7 +72,8 @@ def lan_network(
         for other in others:
             for one in other.subnets:
                 if one.prefix.overlaps(subnet.prefix):
-                    raise Refused(f"subnet {subnet.prefix} overlaps {one.prefix} of network {other.name}")
+                    why = f"subnet {subnet.prefix} overlaps {one.prefix} of network {other.name}"
+                    raise Refused(why, field="subnets")
     return Network(
         name=wish.name,
         bridge=bridge,
@@ -92,7 +93,7 @@ def _find(host: Host, name: str) -> Link:
     """Return the link that the kernel knows by a name, an alternative one too."""
     link = host.access.link_of_any_name(HOST, name)
     if link is None:
-        raise NotFound(f"no link {name!r}", hint="ip link shows them")
+        raise NotFound(f"no link {name!r}", hint="ip link shows them", field="uplink")
     return link
 
 

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["bound_notes", "publish", "publish_row", "unpublish"]
+__all__ = ["bound_notes", "check_host", "check_port", "publish", "publish_row", "unpublish"]
 
 
 def publish(host: Host, target: str, wish: PublishWish) -> tuple[Publish, Report]:
@@ -93,21 +93,12 @@ def publish_row(
     Raises:
         InvalidInput, Refused: it cannot be had.
     """
-    row = Publish(
-        namespace=namespace,
-        host=wish.host,
-        host_port=wish.host_port or (before.host_port if before is not None else 0),
-        port=wish.port,
-        protocol=wish.protocol,
-        count=wish.count,
-        network=wish.network,
-        owner=owner,
-    )
+    row = _row(wish, namespace, wish.host_port or (before.host_port if before is not None else 0), owner)
     targets = list(publish_targets(record, row))
     if not targets:
         where = f"network {wish.network}" if wish.network else "any network"
         raise Refused(f"cannot publish port {wish.port} of {namespace}: it has no fitting address on {where}")
-    _check_host(host, wish)
+    check_host(host, wish)
     networks = [network for network, _, _ in targets]
     _check_networks(row, networks)
     if all(network.uplink == "routed" for network in networks):
@@ -117,6 +108,31 @@ def publish_row(
     elif before is None or before.id != row.id:
         check_free(host, row, beside, dropped)
     return row
+
+
+def _row(wish: PublishWish, namespace: str, host_port: int, owner: str) -> Publish:
+    return Publish(
+        namespace=namespace,
+        host=wish.host,
+        host_port=host_port,
+        port=wish.port,
+        protocol=wish.protocol,
+        count=wish.count,
+        network=wish.network,
+        owner=owner,
+    )
+
+
+def check_port(
+    host: Host, wish: PublishWish, namespace: str, beside: Iterable[Publish], dropped: frozenset[str]
+) -> None:
+    """Check of a publish what does not depend on where it leads.
+
+    Raises:
+        Refused: somebody holds a port that was asked for.
+    """
+    if wish.host_port is not None:
+        check_free(host, _row(wish, namespace, wish.host_port, ""), beside, dropped)
 
 
 def _check_networks(row: Publish, networks: Iterable[Network]) -> None:
@@ -137,7 +153,12 @@ def _check_networks(row: Publish, networks: Iterable[Network]) -> None:
             raise Refused(f"cannot publish on network {network.name}: its bridge has no address")
 
 
-def _check_host(host: Host, wish: PublishWish) -> None:
+def check_host(host: Host, wish: PublishWish) -> None:
+    """Check that the host has the address to publish on.
+
+    Raises:
+        InvalidInput, Refused: it has not, or one that cannot be published on.
+    """
     if wish.host is None or wish.allow_nonlocal or (wish.host.family == 4 and wish.host.is_loopback):
         return
     if wish.host.family == 6 and wish.host.is_loopback:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os.path
 
 from isthmus.declare import words
-from isthmus.doors.cli.errors import Usage
+from isthmus.doors.cli.errors import Several, Usage
 from isthmus.doors.cli.output import print_lines
 from isthmus.doors.cli.report import CHANGES, say_before, tell, tell_json, together
-from isthmus.errors import InvalidInput
+from isthmus.errors import InvalidInput, IsthmusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
+    from isthmus.declare.places import Places
     from isthmus.doors.cli.parse import Given
     from isthmus.doors.cli.session import Session
     from isthmus.engine import Host
@@ -28,27 +29,38 @@ _DEFAULT: Final = "isthmus.yaml"
 def _up(session: Session, given: Given) -> int:
     if given.has("plan"):
         return _plan(session, given)
-    from isthmus.declare.file import load
+    from isthmus.declare.file import load_placed
     from isthmus.engine import up
 
-    declaration = load(given.text("FILE") or _DEFAULT)
+    declaration, places = load_placed(given.text("FILE") or _DEFAULT)
     within = words.confirm_within(given.text("confirm-within"), "--confirm-within")
     restart = given.has("restart")
-    report = session.change(
-        lambda host: up(host, declaration, restart=restart, confirm_within=within, before=say_before)
-    )
+    try:
+        report = session.change(
+            lambda host: up(host, declaration, restart=restart, confirm_within=within, before=say_before)
+        )
+    except IsthmusError as error:
+        raise _placed(error, places) from error.__cause__
     _tell(report, given)
     return 0
 
 
 def _plan(session: Session, given: Given) -> int:
-    from isthmus.declare.file import load
+    from isthmus.declare.file import load_placed
     from isthmus.engine import plan
 
-    declaration = load(given.text("FILE") or _DEFAULT)
-    report = session.read(lambda host: plan(host, declaration))
+    declaration, places = load_placed(given.text("FILE") or _DEFAULT)
+    try:
+        report = session.read(lambda host: plan(host, declaration))
+    except IsthmusError as error:
+        raise _placed(error, places) from error.__cause__
     _tell(report, given)
     return CHANGES if report.plan else 0
+
+
+def _placed(error: IsthmusError, places: Places) -> IsthmusError:
+    """Give what cannot be had of a file its lines; any other error is what it was."""
+    return Several(list(places.tell(error))) if error.several else error
 
 
 def _tell(report: Report, given: Given) -> None:

@@ -27,6 +27,7 @@ __all__ = ["INTERRUPTED", "PIPE_BROKEN", "STATUS", "Several", "Usage", "run_stat
 INTERRUPTED: Final = 130
 PIPE_BROKEN: Final = 141
 _OTHER: Final = 1
+_INVALID: Final = 64
 _NO_EXEC: Final = 126
 _NO_PROGRAM: Final = 127
 _NOT_PERMITTED: Final = 5
@@ -38,17 +39,17 @@ class Usage(IsthmusError):
 
 
 class Several(IsthmusError):
-    """Carry several errors, all of which are said; the first one's class decides the exit status."""
+    """Carry several errors, all of which are said; if their exit statuses differ, it is that of invalid input."""
 
     def __init__(self, errors: list[IsthmusError]) -> None:
         super().__init__("; ".join(one.message for one in errors))
-        self.errors = errors
+        self.several = tuple(errors)
 
 
 # The first that fits counts. Everything else is 1; 2 is `plan`'s alone.
 STATUS: Final[tuple[tuple[type[IsthmusError], int], ...]] = (
-    (Usage, 64),
-    (InvalidInput, 64),
+    (Usage, _INVALID),
+    (InvalidInput, _INVALID),
     (Refused, 3),
     (NotFound, 4),
     (NotPermitted, _NOT_PERMITTED),
@@ -59,7 +60,8 @@ STATUS: Final[tuple[tuple[type[IsthmusError], int], ...]] = (
 def status_of(error: BaseException) -> int:
     """Return the exit status of an error."""
     if isinstance(error, Several):
-        return status_of(error.errors[0])
+        found = {status_of(one) for one in error.several}
+        return found.pop() if len(found) == 1 else _INVALID
     if isinstance(error, BaseExceptionGroup):
         return status_of(error.exceptions[0])
     for kind, status in STATUS:
@@ -85,23 +87,24 @@ def _is_permission(error: BaseException | None) -> bool:
 
 
 def say(error: BaseException) -> None:
-    """Write an error to stderr: `error:` lines, then `hint:` lines."""
-    hints: dict[str, None] = {}
+    """Write an error to stderr: `error:` lines, then its `hint:`; of errors in a row, one for those that share it."""
+    before = ""
     for one in _each(error):
-        for line in _text(one).splitlines():
-            sys.stderr.write(f"error: {line}\n")
         hint = one.hint if isinstance(one, IsthmusError) else ""
         if not hint and status_of(one) == _NOT_PERMITTED:
             hint = _RIGHTS
-        if hint:
-            hints[hint] = None
-    for hint in hints:
-        sys.stderr.write(f"hint: {hint}\n")
+        if before and hint != before:
+            sys.stderr.write(f"hint: {before}\n")
+        for line in _text(one).splitlines():
+            sys.stderr.write(f"error: {line}\n")
+        before = hint
+    if before:
+        sys.stderr.write(f"hint: {before}\n")
 
 
 def _each(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, Several):
-        yield from error.errors
+    if isinstance(error, IsthmusError) and error.several:
+        yield from error.several
     elif isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             yield from _each(one)
