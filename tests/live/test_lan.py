@@ -263,7 +263,7 @@ def test_a_file_says_it_too(lab: Lab) -> None:
     assert up(host, text) == []
     # Somebody gives the interface an address behind our back: the next `up` moves it where the others are.
     host.run("ip", "address", "add", "203.0.113.8/24", "dev", "eth0")
-    assert up(host, text) == ["Change BridgedNic ('nic', 'eth0')"]
+    assert up(host, text) == ["Change BridgedNic ('nic', 'lan0')"]
     assert "203.0.113.8" in str(host.ip_json("address", "show", "dev", "lan0"))
     host.run("ip", "address", "delete", "203.0.113.8/24", "dev", "lan0")
     host.isthmus("down", "wire", "--confirm-within", "none")
@@ -508,6 +508,71 @@ def test_an_interface_that_is_unplugged_meanwhile_is_content(lab: Lab) -> None:
     host.run("ip", "link", "delete", "eth0")
     assert host.isthmus("confirm", "--revert").stdout == "network create was taken back\n"
     assert [one["ifname"] for one in host.ip_json("link", "show")] == ["lo"]
+
+
+RENAMED: Final = {"live": "", "down": "ip link set eth0 down;"}
+
+
+def rename(host: Host, way: str) -> None:
+    """Rename the interface, and have another one take its name."""
+    host.run("sh", "-c", f"{RENAMED[way]} ip link set eth0 name eth7; ip link set eth7 up")
+    host.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far0")
+    host.sysctl("net/ipv6/conf/eth0/addr_gen_mode", 1)
+
+
+def is_back(host: Host, before: list[str]) -> bool:
+    """Tell whether all is on the renamed interface, and nothing else was touched."""
+    names = {one["ifname"] for one in host.ip_json("link", "show")}
+    modes = [host.sysctl(f"net/ipv6/conf/{link}/addr_gen_mode") for link in ("eth0", "eth7")]
+    return carried(host, "eth7") == before and names == {"lo", "eth0", "eth7", "far0"} and modes == ["1", "0"]
+
+
+@pytest.mark.parametrize("way", RENAMED)
+def test_an_interface_that_was_renamed_gets_all_back(lab: Lab, way: str) -> None:
+    host = lab.host
+    if way == "live":  # without a carrier the bridge loses its next-hop objects
+        make_rich(host)
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE)
+    on_bridge = carried(host, "lan0")
+    rename(host, way)
+    assert host.isthmus("repair").stderr == ""
+    host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24")
+    host.isthmus("network", "rm", "br0")
+    host.run("ip", "addr", "add", "203.0.113.8/24", "dev", "eth7")
+    host.isthmus("repair")
+    host.run("ip", "addr", "del", "203.0.113.8/24", "dev", "lan0")
+    assert carried(host, "lan0") == on_bridge
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert is_back(host, before)
+    assert host.pings(LAN4)
+
+
+def test_a_change_is_taken_back_although_the_interface_was_renamed(lab: Lab) -> None:
+    host = lab.host
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE[:5])
+    rename(host, "live")
+    host.isthmus("confirm", "--revert")
+    assert is_back(host, before)
+
+
+def test_the_guard_takes_back_although_the_interface_was_renamed(lab: Lab) -> None:
+    host = lab.host
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE[:5], "--confirm-within", "2")
+    rename(host, "live")
+    wait_for(lambda: not guards(host), "the guard's end")
+    assert is_back(host, before)
+
+
+def test_a_file_may_call_a_renamed_interface_by_either_name(lab: Lab) -> None:
+    host = lab.host
+    text = "{name: wire, networks: {lan0: {uplink: {nic: NIC}, range: [203.0.113.100-203.0.113.110]}}}"
+    up(host, text.replace("NIC", "eth0"))
+    host.run("ip", "link", "set", "eth0", "name", "eth7")
+    assert up(host, text.replace("NIC", "eth0")) == []
+    assert up(host, text.replace("NIC", "eth7")) == []
 
 
 def reboot(host: Host) -> None:

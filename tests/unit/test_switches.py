@@ -67,7 +67,7 @@ def test_off_gives_each_link_what_it_had() -> None:
     record = lent(plan, WISHED)
     back, wanted = planned(record, record.replace(forwarding={}), ON)
     assert {**ON, **changes(back)} == BEFORE
-    gone = returned(record.replace(forwarding={}), wanted, back, host=True, left=frozenset())
+    gone = returned(record.replace(forwarding={}), wanted, back, host=True, left=frozenset(), renamed={})
     assert {name for _, name in gone} == set(BEFORE)
 
 

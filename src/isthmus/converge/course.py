@@ -16,12 +16,16 @@ __all__ = ["Course", "report_on", "words_of"]
 
 
 class Course(Value):
-    """Where a change leads: its plan, the state after it, and borrowed values that are left on for strangers."""
+    """Where a change leads: its plan, the state after it, and borrowed values that are left on for strangers.
+
+    `renamed` are the present names of interfaces that have another one on record.
+    """
 
     plan: Plan
     wanted: HostState
     left: frozenset[str]
     found: tuple[Borrowed, ...]
+    renamed: dict[str, str]
 
 
 def report_on(plan: Plan, notes: Iterable[str], old: Record, new: Record) -> Report:

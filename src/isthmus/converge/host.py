@@ -25,7 +25,7 @@ from isthmus.model.network import Borrowed, Namespace, Record
 from isthmus.model.plan import Report
 from isthmus.model.ruleset import RULESET
 from isthmus.model.switches import SWITCHES
-from isthmus.planner.borrowing import found_there, give_back, returned, to_borrow
+from isthmus.planner.borrowing import found_there, give_back, present, returned, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import spread
@@ -237,7 +237,7 @@ class Host:
             if scope.host and self.writable:
                 self.remember("uplinks", self.outlook.links.text())
             return report_on(course.plan, self.notes, old, new)
-        rows = (*taken, *course.found, *to_borrow(course.plan, old, new))
+        rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.renamed), new))
         borrowed = {row.name: row for row in rows}
         phase = LEAVING if leaving else APPLYING
         reach = scope.host, scope.namespaces
@@ -271,7 +271,8 @@ class Host:
         leaving = entry.phase in (LEAVING, PENDING)
         course = self._plan(old, new, scope) if leaving else self._plan(new, old, scope)
         # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
-        borrowed = {row.name: row for row in to_borrow(course.plan, old, new if leaving else old)}
+        lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old)
+        borrowed = {row.name: row for row in lent}
         borrow(self.db, tuple(borrowed.values()))
         old = _lent(old, borrowed)
         records, edit = ((old, _lent(new, borrowed)), entry.edit) if leaving else ((old, old), Edit())
@@ -307,6 +308,7 @@ class Host:
         for record in (old, new):
             self.access.know(record.namespaces.values())
         found, facts = self.outlook.of(scope, old, new)
+        old, new = present(old, facts.renamed), present(new, facts.renamed)
         before = desired(old, scope, found) if old.namespaces or scope.host else {}  # of nothing, nothing
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
@@ -330,7 +332,7 @@ class Host:
         left = give_back(current, wanted, (old, new), facts)
         if left.intersection(SWITCHES.values()):
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
-        return Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs)
+        return Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs, renamed=facts.renamed)
 
     def _carry_out(
         self,
@@ -354,7 +356,8 @@ class Host:
         if applier.cookies:
             edit = edit.plus(with_cookies(after, applier.cookies))
         if record.borrowed:
-            drops = returned(after, course.wanted, course.plan, host=entry.host, left=course.left)
+            told = after, course.wanted, course.plan
+            drops = returned(*told, host=entry.host, left=course.left, renamed=course.renamed)
             edit = edit.plus(Edit(drops=drops))
         meta = self._after(applier, entry.host)
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)

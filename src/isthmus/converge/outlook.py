@@ -145,9 +145,10 @@ class Outlook:
 
 def _moved(facts: Facts, old: Record, new: Record) -> Facts:
     """Return facts with the default routes where the plan leads them: on a bridge, or back on its interface."""
-    names = {one.bridge: one.nic for one in old.networks.values() if one.is_lan}
+    present = facts.renamed
+    names = {one.bridge: present.get(one.nic, one.nic) for one in old.networks.values() if one.is_lan}
     names = {bridge: nic for bridge, nic in names.items() if all(one.bridge != bridge for one in new.networks.values())}
-    names |= {one.nic: one.bridge for one in new.networks.values() if one.is_lan}
+    names |= {present.get(one.nic, one.nic): one.bridge for one in new.networks.values() if one.is_lan}
     return facts.replace(
         uplinks4=tuple(names.get(one, one) for one in facts.uplinks4),
         uplinks6=tuple(names.get(one, one) for one in facts.uplinks6),

@@ -8,7 +8,7 @@ import os
 from isthmus.converge import Host
 from isthmus.engine.subnets import range_in
 from isthmus.errors import InvalidInput, NotFound, Refused
-from isthmus.kernel.nic import await_running, read_carried
+from isthmus.kernel.nic import await_running, find_nic, read_carried
 from isthmus.kernel.probe import occupied
 from isthmus.model.address import Address, Prefix
 from isthmus.model.declared import NetworkWish
@@ -53,9 +53,7 @@ def lan_network(
         Refused: it cannot be a port, or carries what cannot be moved.
         InvalidInput: a range or gateway that does not fit.
     """
-    link = _find(host, wish.nic)
-    if before is not None and (before.uplink, before.nic) != (NIC, link.name):
-        raise Refused(f"network {wish.name} is of another kind: remove it first", users=(wish.name,))
+    link = _find(host, wish.nic) if before is None else _find_again(host, wish, before)
     for other in others:
         if other.nic == link.name:
             raise Refused(f"link {link.name} is on network {other.name}", users=(other.name,))
@@ -80,7 +78,7 @@ def lan_network(
         mac=link.mac if before is None else before.mac,
         subnets=subnets,
         uplink=NIC,
-        nic=link.name,
+        nic=link.name if before is None else before.nic,
         dhcp=_identifier(link, wish, before),
         isolate_ports=wish.isolate_ports,
         mtu=wish.mtu or (link.mtu if before is None else before.mtu),
@@ -94,6 +92,15 @@ def _find(host: Host, name: str) -> Link:
     link = host.access.link_of_any_name(HOST, name)
     if link is None:
         raise NotFound(f"no link {name!r}", hint="ip link shows them", field="uplink")
+    return link
+
+
+def _find_again(host: Host, wish: NetworkWish, before: Network) -> Link:
+    """Return the link of a network that is there already: by its name on record, or its present one."""
+    known = find_nic(host.access, before.nic, before.bridge) if before.is_lan else None
+    link = known if known is not None and wish.nic == before.nic else _find(host, wish.nic)
+    if known is None or known.index != link.index:
+        raise Refused(f"network {wish.name} is of another kind: remove it first", users=(wish.name,))
     return link
 
 
@@ -267,7 +274,7 @@ def free_on_lan(host: Host, network: Network, addresses: Sequence[Address]) -> l
     own = {rtnl_address.decode(one).address for one in host.access.route(HOST).dump(rtnl_address.all_addresses())}
     asked = [one for one in addresses if one not in own]
     bridge = host.access.link(HOST, network.bridge)
-    nic = host.access.link(HOST, network.nic)
+    nic = find_nic(host.access, network.nic, network.bridge)
     by = bridge if bridge is not None and nic is not None and nic.master == bridge.index else nic
     if by is None or by.mac is None:
         raise Refused(f"link {network.nic} of network {network.name} is gone", users=(network.name,))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Messages = list[tuple[Request, bool]]  # whether what it is about may be gone already
 
-__all__ = ["await_running", "move_back", "move_onto", "read_carried", "read_nic"]
+__all__ = ["await_running", "find_nic", "move_back", "move_onto", "read_carried", "read_nic"]
 
 _OPERSTATE_UP: Final = 6
 _PATIENCE_S: Final = 3.0
@@ -63,16 +63,29 @@ def read_carried(access: Access, name: str) -> tuple[Carried, ...]:
     return tuple(found)
 
 
+def find_nic(access: Access, name: str, bridge: str) -> Link | None:
+    """Return the link that was put on a bridge under a name, whatever its name is now; None: it is unplugged.
+
+    A bridge of ours has the MAC of its interface, and none of the other ports has that.
+    """
+    link, master = access.link(HOST, name), access.link(HOST, bridge)
+    if master is None or (link is not None and link.master == master.index):
+        return link
+    ports = [rtnl_link.decode(one) for one in access.route(HOST).dump(rtnl_link.ports_of(master.index))]
+    return next((one for one in ports if one.master == master.index and one.mac == master.mac), link)
+
+
 def read_nic(access: Access, name: str, bridge: str) -> dict[str, Any] | None:
     """Return the fields of `planner.forwarding.NicFacts`; None: there is no such link.
 
     On the bridge already, it carries nothing but what came since.
     """
-    link, master = access.link(HOST, name), access.link(HOST, bridge)
+    link, master = find_nic(access, name, bridge), access.link(HOST, bridge)
     if link is None:
         return None
     is_port = master is not None and link.master == master.index
-    return {"carried": read_carried(access, name), "conf": _read_conf(bridge if is_port else name)}
+    conf = _read_conf(bridge if is_port else link.name)
+    return {"name": link.name, "carried": read_carried(access, link.name), "conf": conf}
 
 
 def _read_conf(name: str) -> tuple[tuple[str, str], ...]:

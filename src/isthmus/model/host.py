@@ -170,6 +170,7 @@ class Carried(Value):
 class BridgedNic(Value):
     """A link of the host that is a port of a bridge of ours; what it carried hangs on the bridge.
 
+    `name` is the present one: it may have been renamed since, so it is known by its bridge.
     `carried` is what is still to be moved: onto the bridge when this is wanted, off it when it goes.
     """
 
@@ -179,7 +180,7 @@ class BridgedNic(Value):
 
     @property
     def key(self) -> Key:
-        return ("nic", self.name)
+        return ("nic", self.bridge)
 
 
 class Veth(Value):

@@ -13,12 +13,28 @@ from isthmus.planner.forwarding import Facts, covers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Final
 
-__all__ = ["found_there", "give_back", "returned", "to_borrow"]
+__all__ = ["found_there", "give_back", "present", "returned", "to_borrow"]
 
 _DIRECTORY: Final = "directory"
 _ADDRESS: Final = "address"
+
+
+def present(record: Record, renamed: Mapping[str, str]) -> Record:
+    """Return a record that calls what is borrowed of interfaces by their present names."""
+    if not renamed:
+        return record
+    rows = [one.replace(name=_present_name(one.name, renamed)) for one in record.borrowed.values()]
+    return record.replace(borrowed={one.name: one for one in rows})
+
+
+def _present_name(name: str, renamed: Mapping[str, str]) -> str:
+    parts = name.split("/")
+    if len(parts) == 5:
+        parts[3] = renamed.get(parts[3], parts[3])
+    return "/".join(parts)
 
 
 def give_back(current: HostState, wanted: HostState, records: tuple[Record, Record], facts: Facts) -> frozenset[str]:
@@ -113,11 +129,17 @@ def to_borrow(plan: Plan, record: Record, target: Record) -> tuple[Borrowed, ...
 
 
 def returned(
-    record: Record, wanted: HostState, plan: Plan, *, host: bool, left: frozenset[str]
+    record: Record,
+    wanted: HostState,
+    plan: Plan,
+    *,
+    host: bool,
+    left: frozenset[str],
+    renamed: Mapping[str, str],
 ) -> tuple[tuple[str, str], ...]:
     """Return which borrowed rows of a record that is reached are to forget.
 
-    Those given back, somebody else's now, or of a link that is gone.
+    Those given back, somebody else's now, or of a link that is gone. They are called as the record calls them.
     """
     drops = []
     gone = [step.item for step in plan.steps if isinstance(step, Remove)]
@@ -128,9 +150,10 @@ def returned(
         elif row.gave == _ADDRESS:
             forget = row.name in left
         else:
-            item = wanted.get(("sysctl", row.name))
+            name = _present_name(row.name, renamed)
+            item = wanted.get(("sysctl", name))
             forget = item is None and host
-            forget = forget or row.name in left or (isinstance(item, Sysctl) and item.value != row.gave)
+            forget = forget or name in left or (isinstance(item, Sysctl) and item.value != row.gave)
             forget = forget or (row.before == row.gave and not covers(record, copied_family(row.name)))
         if forget:
             drops.append(("borrowed", row.name))

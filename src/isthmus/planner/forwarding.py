@@ -42,10 +42,12 @@ _ALL_FORWARDING6: Final = SWITCHES[6]
 class NicFacts(Value):
     """What an interface carries that is to be a port of a bridge (or came since it is), and what is set by hand.
 
+    `name` is its present one, which need not be that of the record.
     `conf` are (sysctl, value), `{link}` in the place of the link's name: the interface's, or the bridge's once it is
     a port.
     """
 
+    name: str
     carried: tuple[Carried, ...] = ()
     conf: tuple[tuple[str, str], ...] = ()
 
@@ -59,10 +61,10 @@ class Facts(Value):
     overwrite, read where one may be written; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
-    the interfaces of networks with uplink `nic`, those of them that are there; `link_locals`: the link-local
-    address of ours that an adopted bridge has (before a plan), or needs since it has none (after it); `gone`: adopted
-    bridges that are not there, on which nothing can be; `leases`: those of attachments whose address is leased, by id;
-    `masked`: a symbolic link has the name of our file for a boot, which is somebody else's.
+    the interfaces of networks with uplink `nic` that are there, by their names on record; `link_locals`: the
+    link-local address of ours that an adopted bridge has (before a plan), or needs since it has none (after it);
+    `gone`: adopted bridges that are not there, on which nothing can be; `leases`: those of attachments whose address
+    is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody else's.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -80,6 +82,11 @@ class Facts(Value):
     gone: frozenset[str] = frozenset()
     leases: dict[str, Lease] = {}  # noqa: RUF012
     masked: bool = False
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The present names of the interfaces that have another one on record."""
+        return {name: found.name for name, found in self.nics.items() if found.name != name}
 
 
 def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:

@@ -44,10 +44,10 @@ def network_links(network: Network, facts: Facts) -> Iterator[HostObject]:
 
 def _bridged_nic(network: Network, facts: NicFacts) -> Iterator[HostObject]:
     # A port whose link comes up again would get a link-local address: that of the bridge.
-    yield Sysctl(name=f"net/ipv6/conf/{network.nic}/addr_gen_mode", value="1", borrowed=True)
+    yield Sysctl(name=f"net/ipv6/conf/{facts.name}/addr_gen_mode", value="1", borrowed=True)
     for name, value in facts.conf:
         yield Sysctl(name=name.format(link=network.bridge), value=value)
-    yield BridgedNic(name=network.nic, bridge=network.bridge, carried=facts.carried)
+    yield BridgedNic(name=facts.name, bridge=network.bridge, carried=facts.carried)
     if network.dhcp:
         from isthmus.planner.leases import bridge_client
 

@@ -43,6 +43,7 @@ __all__ = [
     "decode",
     "delete",
     "delete_group",
+    "ports_of",
 ]
 
 _RTM_NEWLINK: Final = 16
@@ -297,6 +298,12 @@ def by_index(index: int) -> Request:
 def all_links() -> Request:
     """Ask for all links, as a dump."""
     return Request(_RTM_GETLINK, 0, _INFO.pack(0, 0, 0, 0, 0) + _NO_STATISTICS, "read", "all links")
+
+
+def ports_of(index: int) -> Request:
+    """Ask for the ports of a bridge, as a dump that the kernel filters."""
+    payload = _INFO.pack(0, 0, 0, 0, 0) + attr_u32(_IFLA_MASTER, index) + _NO_STATISTICS
+    return Request(_RTM_GETLINK, 0, payload, "read", f"ports of link {index}")
 
 
 @decoder
