@@ -244,6 +244,47 @@ def test_without_a_range_no_address_is_given(lab: Lab) -> None:
     assert "on the LAN themselves" in done.stderr
 
 
+# What is deleted first, what the interface gets, and the IPv6 subnet that is its LAN.
+PREFIXES: Final = {
+    "a second one": ("", ["2001:db8:8::1/64"], "2001:db8::/64"),
+    "a deprecated one": ("", ["2001:db8:8::1/64 preferred_lft 0"], "2001:db8::/64"),
+    "the router's comes later": ("del 2001:db8::2/64", ["2001:db8:8::1/64", "2001:db8::2/64"], "2001:db8::/64"),
+    "no router": ("del default", ["2001:db8:8::1/64"], "2001:db8::/64"),
+    "no router, and the oldest deprecated": (
+        "del default",
+        ["2001:db8:8::1/64", "2001:db8:7::1/64", "2001:db8::2/64 preferred_lft 0"],
+        "2001:db8:8::/64",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PREFIXES)
+def test_of_several_prefixes_the_routers_is_the_lan(lab: Lab, case: str) -> None:
+    host = lab.host
+    first, addresses, subnet = PREFIXES[case]
+    if first == "del default":
+        host.run("ip", "-6", "route", "del", "default")
+    elif first:
+        host.run("ip", "addr", *first.split(), "dev", "eth0")
+    for one in addresses:
+        host.run("ip", "addr", "replace", *one.split(), "dev", "eth0", "nodad")
+    host.isthmus(*CREATE)
+    (found,) = json.loads(host.isthmus("network", "ls", "--format", "json").stdout)
+    assert [one["prefix"] for one in found["subnets"]] == ["203.0.113.0/24", subnet]
+
+
+def test_the_routers_prefix_is_the_lan_of_ipv4_too(lab: Lab) -> None:
+    host = lab.host
+    host.run(
+        "sh", "-c", f"ip -4 addr flush dev eth0; ip addr add 198.51.100.7/24 dev eth0; ip addr add {HOST4}/24 dev eth0"
+    )
+    host.run("ip", "route", "replace", "default", "via", LAN4)
+    host.isthmus(*CREATE, "--range", "203.0.113.100-203.0.113.110")
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "lan0", "a")
+    assert host.netns("a").pings(LAN4)
+
+
 def test_a_file_says_it_too(lab: Lab) -> None:
     host = lab.host
     before = carried(host, "eth0")

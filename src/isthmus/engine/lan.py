@@ -245,13 +245,25 @@ def _subnets(host: Host, wish: NetworkWish, link: Link, before: Network | None) 
 
 
 def found_subnets(host: Host, link: Link) -> list[Subnet]:
-    """Return the subnets that the host has on a link, at most one a family, with the router that it uses there."""
-    found: dict[int, Prefix] = {}
-    for payload in host.access.route(HOST).dump(rtnl_address.of_link(link.index)):
-        one = rtnl_address.decode(payload)
-        if one.scope == _SCOPE_GLOBAL and one.length < one.address.bits - 1:
-            found.setdefault(one.address.family, Prefix.around(one.address, one.length))
-    return [Subnet(prefix=found[family], gateway=_next_hop(host, link, family)) for family in sorted(found)]
+    """Return the subnets that the host has on a link, at most one a family, with the router that it uses there.
+
+    That which the router is in, else that of the oldest address which is neither deprecated nor temporary.
+    """
+    found = [rtnl_address.decode(one) for one in host.access.route(HOST).dump(rtnl_address.of_link(link.index))]
+    subnets = []
+    for family in (4, 6):
+        fitting = [one for one in found if one.address.family == family and one.scope == _SCOPE_GLOBAL]
+        fitting = [one for one in fitting if one.length < one.address.bits - 1]
+        if not fitting:
+            continue
+        # The kernel lists IPv4 addresses in the order of adding, IPv6 ones the last one first.
+        ordered = fitting if family == 4 else fitting[::-1]
+        ordered.sort(key=lambda one: (one.is_deprecated, one.is_secondary))
+        prefixes = [Prefix.around(one.address, one.length) for one in ordered]
+        router = _next_hop(host, link, family)
+        near = next((one for one in prefixes if router is not None and router in one), prefixes[0])
+        subnets.append(Subnet(prefix=near, gateway=router))
+    return subnets
 
 
 def _router(host: Host, wish: NetworkWish, link: Link, prefix: Prefix, before: Network | None) -> Address | None:

@@ -33,7 +33,9 @@ _IFA_BROADCAST: Final = 4
 _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
 _IFAPROT_KERNEL_RA: Final = 2
+_IFA_F_SECONDARY: Final = 0x01  # of IPv6 IFA_F_TEMPORARY
 _IFA_F_NODAD: Final = 0x02
+_IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
 _IFA_F_PERMANENT: Final = 0x80
 _RT_SCOPE_LINK: Final = 253
@@ -57,6 +59,16 @@ class IpAddress(Value):
     def is_leased(self) -> bool:
         """Whether it has a lifetime: a DHCP client or a router advertisement gave it."""
         return not self.flags & _IFA_F_PERMANENT
+
+    @property
+    def is_secondary(self) -> bool:
+        """Whether the host has another address of its prefix that came before it; of IPv6: whether it is temporary."""
+        return bool(self.flags & _IFA_F_SECONDARY)
+
+    @property
+    def is_deprecated(self) -> bool:
+        """Whether nothing new shall be sent from it: its preferred lifetime is over."""
+        return bool(self.flags & _IFA_F_DEPRECATED)
 
     @property
     def is_tentative(self) -> bool:
