@@ -551,6 +551,20 @@ def test_an_interface_that_is_unplugged_meanwhile_is_content(lab: Lab) -> None:
     assert [one["ifname"] for one in host.ip_json("link", "show")] == ["lo"]
 
 
+@pytest.mark.parametrize("way", ["rm", "guard"])
+def test_an_interface_that_was_set_down_is_up_again_with_all_that_it_carried(lab: Lab, way: str) -> None:
+    host = lab.host
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE[:5], "--confirm-within", "none" if way == "rm" else "2")
+    host.run("ip", "link", "set", "eth0", "down")
+    if way == "rm":
+        host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    wait_for(lambda: not guards(host) and not is_on_bridge(host), "the way back")
+    assert carried(host, "eth0") == before
+    assert host.pings(LAN4)
+    assert nothing_of_ours(host)
+
+
 RENAMED: Final = {"live": "", "down": "ip link set eth0 down;"}
 
 

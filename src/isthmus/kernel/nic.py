@@ -135,6 +135,8 @@ def move_onto(access: Access, item: BridgedNic) -> None:
 def move_back(access: Access, item: BridgedNic) -> None:
     """Take a link off its bridge, and hang what the bridge carries on it again. A link that is gone is content.
 
+    One that somebody set down is set up: a link that is down takes no routes, and the host is to have its network.
+
     Raises:
         KernelError: something was refused; what was moved before it stays moved.
     """
@@ -145,8 +147,9 @@ def move_back(access: Access, item: BridgedNic) -> None:
             return
         raise
     free = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="take off its bridge", master=0)
+    ready = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="set up", up=True)
     arriving, leaving = _moves(access, item, bridge, nic)
-    _send(access, arriving)
+    _send(access, [(ready, False), *arriving])
     await_usable(access, HOST, nic.index, _usable_at_once(item), _PATIENCE_S)
     _send(access, [(free, False), *leaving])
 

@@ -339,6 +339,8 @@ def _bridged_nic(step: Step, item: BridgedNic) -> Iterator[str]:
     old, new = (item.bridge, item.name) if isinstance(step, Remove) else (item.name, item.bridge)
     if not isinstance(step, Remove):
         yield _command("ip", "link", "set", "dev", item.name, "master", item.bridge)
+    else:
+        yield _command("ip", "link", "set", "dev", item.name, "up")
     for one in item.carried:
         yield _command("ip", *_placed(one, new), *(("nodad",) if _has_detection(one) else ()))
     if isinstance(step, Remove):
