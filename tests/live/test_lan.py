@@ -137,6 +137,48 @@ def test_what_is_set_for_the_interface_is_set_for_the_bridge(lab: Lab) -> None:
     assert host.sysctl("net/ipv6/conf/lan0/use_tempaddr") == host.sysctl("net/ipv6/conf/eth0/use_tempaddr")
 
 
+FORWARDING: Final = {
+    "off for the interface alone": ("net/ipv4/ip_forward", "net/ipv4/conf/eth0/forwarding", "0"),
+    "on for the interface alone": ("", "net/ipv4/conf/eth0/forwarding", "1"),
+    "off for the interface alone, IPv6": ("net/ipv6/conf/all/forwarding", "net/ipv6/conf/eth0/forwarding", "0"),
+    "on for the interface alone, IPv6": ("", "net/ipv6/conf/eth0/force_forwarding", "1"),
+}
+
+
+@pytest.mark.parametrize("case", FORWARDING)
+def test_the_bridge_forwards_what_the_interface_forwarded(lab: Lab, case: str) -> None:
+    host = lab.host
+    switch, name, value = FORWARDING[case]
+    if switch:
+        host.sysctl(switch, 1)
+    host.sysctl(name, int(value))
+    before = sysctls(host)
+    host.isthmus(*CREATE)
+    assert host.sysctl(name.replace("eth0", "lan0")) == value
+    assert host.isthmus("repair").stderr == ""
+    assert host.sysctl(name.replace("eth0", "lan0")) == value
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert sysctls(host) == before
+
+
+def test_what_another_network_forwards_by_the_bridge_ends_with_it(lab: Lab) -> None:
+    host = lab.host
+    before = sysctls(host)
+    host.isthmus(*CREATE)
+    host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64")
+    assert host.sysctl("net/ipv4/conf/lan0/forwarding") == "1"
+    host.isthmus("network", "rm", "br0")
+    assert host.sysctl("net/ipv4/conf/lan0/forwarding") == "0"
+    assert host.sysctl("net/ipv6/conf/lan0/force_forwarding") == "0"
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert sysctls(host) == before
+
+
+def sysctls(host: Host) -> str:
+    """Return all that says what is forwarded."""
+    return host.run("sh", "-c", "grep -r . /proc/sys/net/ipv?/conf/*/*forwarding /proc/sys/net/ipv4/ip_forward").stdout
+
+
 def test_an_alternative_name_names_the_interface(lab: Lab) -> None:
     lab.host.run("ip", "link", "property", "add", "dev", "eth0", "altname", "enp0s31f6-the-one-with-the-long-name")
     lab.host.isthmus(*CREATE[:3], "--uplink", "nic:enp0s31f6-the-one-with-the-long-name", *CREATE[5:])

@@ -117,7 +117,7 @@ class Outlook:
         from isthmus.kernel.nic import read_nic
 
         # Read anew for each plan: it is what the plan moves.
-        read = {one.nic: read_nic(self._access, one.nic, one.bridge) for one in lans}
+        read = {one.nic: read_nic(self._access, one.nic, one.bridge, old.borrowed) for one in lans}
         nics = {name: NicFacts(**found) for name, found in read.items() if found is not None}
         facts = self.facts.replace(nics=nics)
         return facts, _moved(facts, old, new)

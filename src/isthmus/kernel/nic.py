@@ -23,8 +23,10 @@ from isthmus.netlink.rtnl.words import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Final
 
+    from isthmus.model.network import Borrowed
     from isthmus.netlink.rtnl.link import Link
     from isthmus.netlink.wire import Request
 
@@ -35,9 +37,9 @@ __all__ = ["await_running", "find_nic", "move_back", "move_onto", "read_carried"
 _OPERSTATE_UP: Final = 6
 _PATIENCE_S: Final = 3.0
 # What a bridge of ours has of its own, what is no setting, and what the kernel derives from others.
-_NOT_COPIED: Final = frozenset(
-    {"addr_gen_mode", "forwarding", "force_forwarding", "mc_forwarding", "mtu", "route_localnet"}
-)
+_NOT_COPIED: Final = frozenset({"addr_gen_mode", "mc_forwarding", "mtu", "route_localnet"})
+# A new bridge has these of `default`, which need not be what its interface has; later they are whoever's asks for them.
+_FORWARDING: Final = frozenset({"forwarding", "force_forwarding"})
 _UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
 _ABSENT: Final = frozenset({errno.ENOENT, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
 
@@ -75,27 +77,33 @@ def find_nic(access: Access, name: str, bridge: str) -> Link | None:
     return next((one for one in ports if one.master == master.index and one.mac == master.mac), link)
 
 
-def read_nic(access: Access, name: str, bridge: str) -> dict[str, Any] | None:
+def read_nic(access: Access, name: str, bridge: str, borrowed: Mapping[str, Borrowed]) -> dict[str, Any] | None:
     """Return the fields of `planner.forwarding.NicFacts`; None: there is no such link.
 
-    On the bridge already, it carries nothing but what came since.
+    On the bridge already, it carries nothing but what came since. Of what is borrowed, what was before us is its own.
     """
     link, master = find_nic(access, name, bridge), access.link(HOST, bridge)
     if link is None:
         return None
     is_port = master is not None and link.master == master.index
-    conf = _read_conf(bridge if is_port else link.name)
+    conf = (
+        _read_conf(bridge, {}, _NOT_COPIED | _FORWARDING) if is_port else _read_conf(link.name, borrowed, _NOT_COPIED)
+    )
     return {"name": link.name, "carried": read_carried(access, link.name), "conf": conf}
 
 
-def _read_conf(name: str) -> tuple[tuple[str, str], ...]:
+def _read_conf(name: str, borrowed: Mapping[str, Borrowed], apart: frozenset[str]) -> tuple[tuple[str, str], ...]:
     """Return (sysctl, value) of what is set for a link otherwise than for a new one: `{link}` stands for its name."""
     found = []
     for family in (4, 6):
         usual = conf_values(family, "default")
         for key, value in sorted(conf_values(family, name).items()):
-            if key in usual and usual[key] != value and key not in _NOT_COPIED:
-                found.append((f"net/ipv{family}/conf/{{link}}/{key}", value))
+            row = borrowed.get(f"net/ipv{family}/conf/{name}/{key}")
+            own = row.before if row is not None and row.gave == value else value
+            # To write 1 to a link's `forwarding` of IPv6 ends the learned default routes of all others
+            # (net/ipv6/addrconf.c, addrconf_fixup_forwarding).
+            if (family, key, own) != (6, "forwarding", "1") and usual.get(key, own) != own and key not in apart:
+                found.append((f"net/ipv{family}/conf/{{link}}/{key}", own))
     return tuple(found)
 
 
