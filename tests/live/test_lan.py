@@ -87,6 +87,16 @@ def test_what_an_interface_carries_goes_to_the_bridge_and_back(lab: Lab) -> None
     assert nothing_of_ours(host)
 
 
+def test_an_ipv6_address_with_a_peer_gets_no_second_route(lab: Lab) -> None:
+    host = lab.host
+    host.run("ip", "addr", "add", "2001:db8:9::1", "peer", "2001:db8:9::2/128", "dev", "eth0", "nodad")
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE)
+    assert carried(host, "lan0") == before
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert carried(host, "eth0") == before
+
+
 def listens(pid: int, groups: int) -> bool:
     """Tell whether somebody listens to groups of rtnetlink where a process is."""
     lines = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]

@@ -151,15 +151,15 @@ def _ifindexes(found: Mapping[int, bytes]) -> set[int]:
 
 
 def _makes_route(address: bytes, family: int, prefix: bytes, length: int) -> bool:
-    """Whether the kernel makes this connected route for an address."""
+    """Whether the kernel makes this connected route for an address: to its peer; of IPv6 to both ends."""
     its_family, its_length, _, _, _ = IFADDRMSG.unpack_from(address)
     found = attributes(address, IFADDRMSG.size)
     if its_family != family or its_length != length or _flags(address, found) & IFA_F_NOPREFIXROUTE:
         return False
-    packed = found[IFA_ADDRESS]
-    shift = 8 * len(packed) - length
-    number = int.from_bytes(packed, "big") >> shift << shift
-    return number == int.from_bytes(prefix, "big")
+    peer = found[IFA_ADDRESS]
+    ends = {peer, found.get(IFA_LOCAL, peer)} if family == AF_INET6 else {peer}
+    shift = 8 * len(peer) - length
+    return int.from_bytes(prefix, "big") in {int.from_bytes(one, "big") >> shift << shift for one in ends}
 
 
 def _flags(payload: bytes, found: Mapping[int, bytes]) -> int:
