@@ -308,7 +308,8 @@ class Host:
         for record in (old, new):
             self.access.know(record.namespaces.values())
         found, facts = self.outlook.of(scope, old, new)
-        old, new = present(old, facts.renamed), present(new, facts.renamed)
+        renamed = facts.renamed
+        old, new = present(old, renamed), present(new, renamed)
         before = desired(old, scope, found) if old.namespaces or scope.host else {}  # of nothing, nothing
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
@@ -332,7 +333,7 @@ class Host:
         left = give_back(current, wanted, (old, new), facts)
         if left.intersection(SWITCHES.values()):
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
-        return Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs, renamed=facts.renamed)
+        return Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs, renamed=renamed)
 
     def _carry_out(
         self,

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from isthmus.declare.nodes import Mapping, Node, Scalar, Sequence, join
+from isthmus.declare.nodes import Mapping, Node, NodeProblem, Scalar, Sequence, join
 from isthmus.declare.shapes import AttachmentShape, ForwardingShape, NetworkShape, PublishShape
 from isthmus.errors import InvalidInput, IsthmusError
-from isthmus.model.value import Value
 
 __all__ = ["Places", "Problem", "in_keys"]
 
@@ -41,16 +40,10 @@ def in_keys(hint: str) -> str:
     return _OPTION.sub(key, hint)
 
 
-class Problem(Value):
-    """One thing that is wrong: where (line and column count from 1), what stands there, and why it cannot."""
+class Problem(NodeProblem):
+    """One thing that is wrong, of whatever kind, and in which file."""
 
     source: str
-    line: int
-    column: int
-    field: str
-    value: str
-    why: str
-    hint: str = ""
 
     def __str__(self) -> str:
         said = [f"{self.source}:{self.line}:{self.column}", self.field, self.value, self.why]

@@ -166,7 +166,7 @@ class _Upping:
         self._touched: set[str] = set()
         self._edit = Edit()
         self._faults = Faults()
-        # What cannot be had: networks and namespaces by name, attachments as (namespace, network).
+        # What cannot be had: ("network" or "namespace" or "attachments of" a namespace, name).
         self._failed: set[object] = set()
         self._forwarding = self._wished_forwarding()
 
