@@ -184,6 +184,21 @@ def test_what_another_network_forwards_by_the_bridge_ends_with_it(lab: Lab) -> N
     assert sysctls(host) == before
 
 
+@pytest.mark.parametrize("own", ["0", "1"])
+def test_what_an_older_network_forwards_by_the_bridge_ends_with_it_too(lab: Lab, own: str) -> None:
+    host = lab.host
+    host.sysctl("net/ipv4/conf/eth0/forwarding", int(own))
+    before = sysctls(host)
+    host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64")
+    host.isthmus(*CREATE)
+    assert host.sysctl("net/ipv4/conf/lan0/forwarding") == "1"
+    host.isthmus("network", "rm", "br0", "--confirm-within", "none")
+    assert host.sysctl("net/ipv4/conf/lan0/forwarding") == own
+    assert host.sysctl("net/ipv6/conf/lan0/force_forwarding") == "0"
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert sysctls(host) == before
+
+
 def sysctls(host: Host) -> str:
     """Return all that says what is forwarded."""
     return host.run("sh", "-c", "grep -r . /proc/sys/net/ipv?/conf/*/*forwarding /proc/sys/net/ipv4/ip_forward").stdout

@@ -18,7 +18,8 @@ __all__ = ["Course", "report_on", "words_of"]
 class Course(Value):
     """Where a change leads: its plan, the state after it, and borrowed values that are left on for strangers.
 
-    `renamed` are the present names of interfaces that have another one on record.
+    `renamed` are the present names of interfaces that have another one on record; `own` is what a LAN's bridge forwards
+    by itself (`Facts.forwarded`).
     """
 
     plan: Plan
@@ -26,6 +27,7 @@ class Course(Value):
     left: frozenset[str]
     found: tuple[Borrowed, ...]
     renamed: dict[str, str]
+    own: dict[str, str]
 
 
 def report_on(plan: Plan, notes: Iterable[str], old: Record, new: Record) -> Report:

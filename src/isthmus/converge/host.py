@@ -237,7 +237,7 @@ class Host:
             if scope.host and self.writable:
                 self.remember("uplinks", self.outlook.links.text())
             return report_on(course.plan, self.notes, old, new)
-        rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.renamed), new))
+        rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.renamed), new, course.own))
         borrowed = {row.name: row for row in rows}
         phase = LEAVING if leaving else APPLYING
         reach = scope.host, scope.namespaces
@@ -271,7 +271,7 @@ class Host:
         leaving = entry.phase in (LEAVING, PENDING)
         course = self._plan(old, new, scope) if leaving else self._plan(new, old, scope)
         # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
-        lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old)
+        lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old, course.own)
         borrowed = {row.name: row for row in lent}
         borrow(self.db, tuple(borrowed.values()))
         old = _lent(old, borrowed)
@@ -333,7 +333,8 @@ class Host:
         left = give_back(current, wanted, (old, new), facts)
         if left.intersection(SWITCHES.values()):
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
-        return Course(plan=diff(current, wanted), wanted=wanted, left=left, found=theirs, renamed=renamed)
+        plan, own = diff(current, wanted), facts.forwarded(new)
+        return Course(plan=plan, wanted=wanted, left=left, found=theirs, renamed=renamed, own=own)
 
     def _carry_out(
         self,

@@ -23,7 +23,7 @@ from isthmus.netlink.rtnl.words import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any, Final
 
     from isthmus.model.network import Borrowed
@@ -85,16 +85,18 @@ def read_nic(access: Access, name: str, bridge: str, borrowed: Mapping[str, Borr
     link, master = find_nic(access, name, bridge), access.link(HOST, bridge)
     if link is None:
         return None
-    is_port = master is not None and link.master == master.index
-    conf = (
-        _read_conf(bridge, {}, _NOT_COPIED | _FORWARDING) if is_port else _read_conf(link.name, borrowed, _NOT_COPIED)
-    )
-    return {"name": link.name, "carried": read_carried(access, link.name), "conf": conf}
+    found = {"name": link.name, "carried": read_carried(access, link.name)}
+    if master is not None and link.master == master.index:
+        conf = tuple(_read_conf(bridge, {}, _NOT_COPIED | _FORWARDING))
+        return found | {"conf": tuple((name, value) for name, value, is_usual in conf if not is_usual)}
+    conf = tuple(_read_conf(link.name, borrowed, _NOT_COPIED))
+    forwarding = tuple((name, value) for name, value, _ in conf if name.rpartition("/")[2] in _FORWARDING)
+    unusual = tuple((name, value) for name, value, is_usual in conf if not is_usual)
+    return found | {"conf": unusual, "forwarding": forwarding}
 
 
-def _read_conf(name: str, borrowed: Mapping[str, Borrowed], apart: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """Return (sysctl, value) of what is set for a link otherwise than for a new one: `{link}` stands for its name."""
-    found = []
+def _read_conf(name: str, borrowed: Mapping[str, Borrowed], apart: frozenset[str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield a link's sysctls, `{link}` in the place of its name, their values, and whether a new link has those."""
     for family in (4, 6):
         usual = conf_values(family, "default")
         for key, value in sorted(conf_values(family, name).items()):
@@ -102,9 +104,8 @@ def _read_conf(name: str, borrowed: Mapping[str, Borrowed], apart: frozenset[str
             own = row.before if row is not None and row.gave == value else value
             # To write 1 to a link's `forwarding` of IPv6 ends the learned default routes of all others
             # (net/ipv6/addrconf.c, addrconf_fixup_forwarding).
-            if (family, key, own) != (6, "forwarding", "1") and usual.get(key, own) != own and key not in apart:
-                found.append((f"net/ipv{family}/conf/{{link}}/{key}", own))
-    return tuple(found)
+            if (family, key, own) != (6, "forwarding", "1") and key not in apart:
+                yield f"net/ipv{family}/conf/{{link}}/{key}", own, usual.get(key, own) == own
 
 
 def await_running(access: Access, name: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from isthmus.model.host import HOST, Directory, HostState, LinkAddress, Sysctl
 from isthmus.model.network import Borrowed, Record
-from isthmus.model.plan import Add, Change, Plan, Remove
+from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.switches import SWITCHES, copied_family, overwritten, switched
 from isthmus.planner.forwarding import Facts, covers
 
@@ -103,9 +103,10 @@ def _is_ours(item: Directory, record: Record) -> bool:
     return item.path in record.borrowed or item.path.count("/") > 2
 
 
-def to_borrow(plan: Plan, record: Record, target: Record) -> tuple[Borrowed, ...]:
+def to_borrow(plan: Plan, record: Record, target: Record, own: Mapping[str, str]) -> tuple[Borrowed, ...]:
     """Return what a plan that leads to a record (`target`) is about to change on things that are not ours.
 
+    `own` is what a bridge that comes would forward by itself (`Facts.forwarded`).
     What a global switch overwrites and keeps its value is borrowed for as long as the write lasts; for as long as
     the switch was asked for, so that a link that was on before us is told from one that came since.
     """
@@ -114,10 +115,10 @@ def to_borrow(plan: Plan, record: Record, target: Record) -> tuple[Borrowed, ...
         item = step.item
         if isinstance(step, Add) and isinstance(item, Directory) and not _is_ours(item, record):
             rows.append(Borrowed(name=item.path, before="", gave=_DIRECTORY))
-        if isinstance(step, Change) and isinstance(item, Sysctl) and item.borrowed:
-            assert isinstance(step.before, Sysctl)
-            if item.name not in record.borrowed:
-                rows.append(Borrowed(name=item.name, before=step.before.value, gave=item.value))
+        if isinstance(item, Sysctl) and item.borrowed and item.name not in record.borrowed:
+            before = _value_before(step, own)
+            if before is not None and before != item.value:
+                rows.append(Borrowed(name=item.name, before=before, gave=item.value))
     switches = switched(plan)
     for item in plan.kept:
         gave = overwritten(item.name, switches)
@@ -126,6 +127,13 @@ def to_borrow(plan: Plan, record: Record, target: Record) -> tuple[Borrowed, ...
         if item.value != gave or covers(target, copied_family(item.name)):
             rows.append(Borrowed(name=item.name, before=item.value, gave=gave))
     return tuple(rows)
+
+
+def _value_before(step: Step, own: Mapping[str, str]) -> str | None:
+    """Return the value of a sysctl that a step changes, or that a new bridge would have without it."""
+    if isinstance(step, Change) and isinstance(step.before, Sysctl):
+        return step.before.value
+    return own.get(step.item.name) if isinstance(step, Add) and isinstance(step.item, Sysctl) else None
 
 
 def returned(

@@ -44,12 +44,13 @@ class NicFacts(Value):
 
     `name` is its present one, which need not be that of the record.
     `conf` are (sysctl, value), `{link}` in the place of the link's name: the interface's, or the bridge's once it is
-    a port.
+    a port. `forwarding` are those of forwarding, usual ones too, while it is not one.
     """
 
     name: str
     carried: tuple[Carried, ...] = ()
     conf: tuple[tuple[str, str], ...] = ()
+    forwarding: tuple[tuple[str, str], ...] = ()
 
 
 class Facts(Value):
@@ -87,6 +88,11 @@ class Facts(Value):
     def renamed(self) -> dict[str, str]:
         """The present names of the interfaces that have another one on record."""
         return {name: found.name for name, found in self.nics.items() if found.name != name}
+
+    def forwarded(self, record: Record) -> dict[str, str]:
+        """Return what a record's bridges forward because their interfaces do: values by sysctl."""
+        lans = [one for one in record.networks.values() if one.nic in self.nics]
+        return {name.format(link=one.bridge): value for one in lans for name, value in self.nics[one.nic].forwarding}
 
 
 def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:
