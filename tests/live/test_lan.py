@@ -184,6 +184,31 @@ def test_what_another_network_forwards_by_the_bridge_ends_with_it(lab: Lab) -> N
     assert sysctls(host) == before
 
 
+@pytest.mark.parametrize("verb", ["repair", "rm"])
+def test_a_bridge_that_was_renamed_has_its_name_again(lab: Lab, verb: str) -> None:
+    """Its name first: all that hangs on it stays there, and what is done next finds it."""
+    host = lab.host
+    had = without_labels(carried(host, "eth0"))
+    host.isthmus(*CREATE, *RANGES)
+    host.isthmus("ns", "create", "a")
+    moved = without_labels(carried(host, "lan0"))
+    host.run("ip", "link", "set", "lan0", "name", "stolen")
+    remove = ("network", "rm", "lan0", "--confirm-within", "none")
+    told = host.isthmus(*(remove if verb == "rm" else ("repair",)))
+    assert told.stderr == "note: bridge lan0 was called stolen: it has its name again\n"
+    if verb == "repair":
+        assert told.stdout == "nothing to change\n"
+        assert without_labels(carried(host, "lan0")) == moved
+        host.isthmus(*remove)
+    assert without_labels(carried(host, "eth0")) == had
+    assert host.ip_json("link", "show", "type", "bridge") == []
+
+
+def without_labels(lines: list[str]) -> list[str]:
+    """Leave labels out: the kernel gives new ones to the addresses of a link that is renamed (`inetdev_changename`)."""
+    return [re.sub(r'"label": "[^"]*", ', "", line) for line in lines]
+
+
 @pytest.mark.parametrize("own", ["0", "1"])
 def test_what_an_older_network_forwards_by_the_bridge_ends_with_it_too(lab: Lab, own: str) -> None:
     host = lab.host

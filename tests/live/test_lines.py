@@ -276,6 +276,50 @@ def test_drift_is_shown_by_plan_and_mended_by_up(drifting: tuple[Lab, list[str]]
     assert [one for one in now if one not in good] == []
 
 
+def test_a_bridge_that_was_renamed_is_told_by_plan_and_named_again_by_up(drifting: tuple[Lab, list[str]]) -> None:
+    lab, good = drifting
+    lab.host.run("ip", "link", "set", "dev", "n", "name", "stolen")
+    file = lab.host.path / "d.yaml"
+    file.write_text(_DRIFT_TEXT)
+    planned = lab.host.isthmus("plan", str(file), check=False)
+    assert (planned.returncode, planned.stderr.splitlines()) == (
+        1,
+        ["error: bridge n is called stolen now", "hint: isthmus repair gives it its name again"],
+    )
+    lab.host.isthmus("ns", "create", "late")
+    refused = lab.host.isthmus("attach", "n", "late", check=False)
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (3, "hint: isthmus repair")
+    done = lab.host.isthmus("up", str(file))
+    assert done.stderr == "note: bridge n was called stolen: it has its name again\n"
+    assert lab.host.isthmus("plan", str(file)).returncode == 0
+    lab.host.isthmus("ns", "rm", "late")
+    drive(lab.host, "reap(state_directory())")
+    assert sorted_lines(steady(lab)) == good
+
+
+def test_a_bridge_that_was_deleted_stands_in_nobodys_way(lab: Lab) -> None:
+    """A change looks at other namespaces of several networks, too, for their hosts files: their ports wait."""
+    host = lab.host
+    for name in ("n", "m"):
+        host.isthmus("network", "create", name)
+    for name in ("a", "b", "c"):
+        host.isthmus("ns", "create", name)
+    for pair in (("n", "a"), ("m", "a"), ("n", "b")):
+        host.isthmus("attach", *pair)
+    host.run("ip", "link", "del", "dev", "n")
+    refused = host.isthmus("attach", "n", "c", check=False)
+    assert (refused.returncode, refused.stderr.splitlines()) == (
+        3,
+        ["error: bridge n is not there: somebody deleted or renamed it", "hint: isthmus repair"],
+    )
+    host.isthmus("ns", "rm", "b")
+    assert host.isthmus("repair").stdout.splitlines()[-1] == "1 added, 1 changed, 0 removed"
+    assert host.isthmus("repair").stdout == "nothing to change\n"
+    host.isthmus("attach", "n", "c")
+    address = listing(lab, "network", "inspect", "n")["members"][0]["addresses"][0].partition("/")[0]
+    lab.host.netns("c").run("ping", "-c1", "-W2", address)
+
+
 # Targets
 
 

@@ -1,11 +1,16 @@
-"""What may be amiss beside a crash of ours when a call begins: rules that somebody changed, namespaces that ended."""
+"""What may be amiss beside a crash of ours: rules that somebody changed, namespaces that ended, names of bridges."""
 
 from __future__ import annotations
 
-from isthmus.errors import IsthmusError
+import errno
+
+from isthmus.errors import IsthmusError, KernelError, Refused
 from isthmus.kernel.access import Access
+from isthmus.kernel.facts import bridge_of
 from isthmus.kernel.ruleset import fingerprint, other_tables, set_elements
 from isthmus.kernel.sysctl import write_sysctl
+from isthmus.model.host import HOST
+from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.planner.desired import EVERYTHING, Scope
 from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.sqlite import Database
@@ -13,8 +18,9 @@ from isthmus.store.sqlite import Database
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isthmus.converge.host import Host
+    from isthmus.model.network import Record
 
-__all__ = ["ended", "load_anew", "mend_rules"]
+__all__ = ["ended", "load_anew", "mend_rules", "name_bridges"]
 
 
 def mend_rules(host: Host, generation: int, loaded: str) -> None:
@@ -49,6 +55,34 @@ def ended(db: Database, access: Access) -> list[str]:
     rows = db.rows("namespaces", "NOT made")
     access.know(rows.values())
     return [name for name in rows if not access.is_alive(name)]
+
+
+def name_bridges(host: Host, record: Record) -> None:
+    """Give bridges of ours that somebody renamed their names of the record again: all that hangs on them stays there.
+
+    Raises:
+        Refused: the host is only looked at, or the kernel does not rename it.
+    """
+    for network in record.networks.values():
+        if network.adopted or network.mac is None or host.access.has_link(HOST, network.bridge):
+            continue
+        found = bridge_of(host.access, network.mac)
+        if found is None:
+            continue
+        subject = f"bridge {network.bridge}"
+        if not host.writable:
+            raise Refused(f"{subject} is called {found.name} now", hint="isthmus repair gives it its name again")
+        try:
+            host.access.route(HOST).do(rtnl_link.change(found.index, subject=subject, name=network.bridge))
+        except KernelError as cause:
+            if cause.errno != errno.EBUSY:
+                raise
+            raise Refused(
+                f"{subject} is called {found.name} now, and this kernel does not rename a link that is up",
+                hint=f"ip link set dev {found.name} down, rename it, set it up, and say it once more",
+            ) from cause
+        host.notes.append(f"{subject} was called {found.name}: it has its name again")
+        host.outlook.forget()
 
 
 def _ajar(db: Database, access: Access) -> frozenset[str]:

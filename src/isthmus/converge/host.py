@@ -11,7 +11,7 @@ import time
 from isthmus.converge.course import Course, report_on, words_of
 from isthmus.converge.elsewhere import keep_for_others, widened
 from isthmus.converge.outlook import Outlook, run_directory
-from isthmus.converge.rows import freed, with_cookies
+from isthmus.converge.rows import freed, lent_to, with_cookies
 from isthmus.errors import ApplyError, IsthmusError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
@@ -20,7 +20,7 @@ from isthmus.kernel.dump import Dumper
 from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import generation
-from isthmus.model.host import HostState, Sysctl
+from isthmus.model.host import HOST, HostState, Sysctl
 from isthmus.model.network import Borrowed, Namespace, Record
 from isthmus.model.plan import Report
 from isthmus.model.ruleset import RULESET
@@ -197,10 +197,14 @@ class Host:
             mend_rules(self, self._generation, str(meta.get("fingerprint")))
 
     def record(self, scope: Scope = EVERYTHING) -> Record:
-        """Load what a scope must know of the record."""
-        if scope.namespaces is None or len(scope.namespaces) > _SLICE_LIMIT:
-            return self.db.record()
-        return load_slice(self.db, sorted(scope.namespaces))
+        """Load what a scope must know of the record, for a change or a plan: bridges have their names, see `amiss`."""
+        few = scope.namespaces is not None and len(scope.namespaces) <= _SLICE_LIMIT
+        record = load_slice(self.db, sorted(scope.namespaces or ())) if few else self.db.record()
+        if scope.host and not all(self.access.has_link(HOST, one.bridge) for one in record.networks.values()):
+            from isthmus.converge.amiss import name_bridges
+
+            name_bridges(self, record)
+        return record
 
     # The one path
 
@@ -242,7 +246,7 @@ class Host:
         phase = LEAVING if leaving else APPLYING
         reach = scope.host, scope.namespaces
         entry = begin(self.db, self.lock, verb, phase, reach, edit, tuple(borrowed.values()))
-        records = _lent(old, borrowed), _lent(new, borrowed)
+        records = lent_to(old, borrowed), lent_to(new, borrowed)
         try:
             self._carry_out(entry, course, edit, records, None if deadline is None else (edit.inverse(old), deadline))
         except BaseException as cause:
@@ -274,8 +278,8 @@ class Host:
         lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old, course.own)
         borrowed = {row.name: row for row in lent}
         borrow(self.db, tuple(borrowed.values()))
-        old = _lent(old, borrowed)
-        records, edit = ((old, _lent(new, borrowed)), entry.edit) if leaving else ((old, old), Edit())
+        old = lent_to(old, borrowed)
+        records, edit = ((old, lent_to(new, borrowed)), entry.edit) if leaving else ((old, old), Edit())
         self._carry_out(entry, course, edit, records)
         if entry.phase == PENDING:
             self.db.set_meta("reverted", entry.verb)
@@ -393,7 +397,3 @@ class Host:
         from isthmus.converge.leases import write_names
 
         write_names(self, edit, record, namespace)
-
-
-def _lent(record: Record, rows: dict[str, Borrowed]) -> Record:
-    return record.replace(borrowed={**record.borrowed, **rows}) if rows else record

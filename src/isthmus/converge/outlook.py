@@ -17,6 +17,7 @@ from isthmus.kernel.facts import (
     read_strangers,
 )
 from isthmus.kernel.ruleset import has_bridge_table
+from isthmus.model.host import HOST
 from isthmus.model.network import Record
 from isthmus.model.switches import SWITCHES
 from isthmus.planner.desired import Scope
@@ -84,9 +85,8 @@ class Outlook:
             before, after = self._of_bridges(old, new, *self._of_host(old, new))
         else:
             before, after = self._of_namespaces(new)
-        adopted = {one.bridge for record in (old, new) for one in record.networks.values() if one.adopted}
-        if adopted:
-            gone = frozenset(one for one in adopted if not is_bridge(self._access, one))
+        gone = self._gone(scope, old, new)
+        if gone:
             before, after = before.replace(gone=gone), after.replace(gone=gone)
         if any(one.isolate_ports for record in (old, new) for one in record.networks.values()):
             if self._bridge_table is None:
@@ -100,6 +100,15 @@ class Outlook:
 
         before = before.replace(leases=named_leases(leased.values()))
         return before, after.replace(leases=present_leases(self._access, leased.values()))
+
+    def _gone(self, scope: Scope, old: Record, new: Record) -> frozenset[str]:
+        """Return the bridges that are not there and that a change of that scope does not make."""
+        bridges = {(one.bridge, one.adopted) for record in (old, new) for one in record.networks.values()}
+        access = self._access
+        gone = {name for name, adopted in bridges if adopted and not is_bridge(access, name)}
+        if not scope.host:
+            gone |= {name for name, adopted in bridges if not adopted and not access.has_link(HOST, name)}
+        return frozenset(gone)
 
     def _of_host(self, old: Record, new: Record) -> tuple[Facts, Facts]:
         borrows = any(name in record.borrowed for record in (old, new) for name in SWITCHES.values())

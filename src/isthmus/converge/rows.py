@@ -1,11 +1,11 @@
-"""What a change does to rows beside its edit: cookies of namespaces just made, flows of addresses that are freed."""
+"""What a change does to rows beside its edit: cookies just learned, values lent, flows of addresses that are freed."""
 
 from __future__ import annotations
 
-from isthmus.model.network import Attachment, Record
+from isthmus.model.network import Attachment, Borrowed, Record
 from isthmus.store.edit import Edit
 
-__all__ = ["freed", "with_cookies"]
+__all__ = ["freed", "lent_to", "with_cookies"]
 
 
 def with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
@@ -23,3 +23,8 @@ def freed(record: Record, edit: Edit) -> tuple[str, ...]:
     before = {address for key in gone & record.attachments.keys() for address in record.attachments[key].addresses}
     after = {address for row in rows for address in row.addresses}
     return tuple(f"flows {address}" for address in sorted(before - after, key=str))
+
+
+def lent_to(record: Record, rows: dict[str, Borrowed]) -> Record:
+    """Return a record with these borrowed values."""
+    return record.replace(borrowed={**record.borrowed, **rows}) if rows else record

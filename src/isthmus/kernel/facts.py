@@ -21,12 +21,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from isthmus.model.address import Address
+    from isthmus.model.address import Address, Mac
+    from isthmus.netlink.rtnl.link import Link
     from isthmus.netlink.rtnl.route import IpRoute
 
 __all__ = [
     "HostFacts",
     "RouteWatch",
+    "bridge_of",
     "default_links",
     "forwarding_links",
     "is_bridge",
@@ -158,6 +160,12 @@ def is_bridge(access: Access, name: str) -> bool:
     """Whether the host has a bridge of that name."""
     link = access.link(HOST, name)
     return link is not None and link.kind == "bridge"
+
+
+def bridge_of(access: Access, mac: Mac) -> Link | None:
+    """Return the bridge of ours that has a MAC, whatever its name is."""
+    links = [rtnl_link.decode(one) for one in access.route(HOST).dump(rtnl_link.all_links())]
+    return next((one for one in links if one.kind == "bridge" and one.group == LIVE_GROUP and one.mac == mac), None)
 
 
 def _has_legacy_tables(family: str) -> bool:

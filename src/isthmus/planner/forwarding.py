@@ -64,8 +64,8 @@ class Facts(Value):
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
     the interfaces of networks with uplink `nic` that are there, by their names on record; `link_locals`: the
     link-local address of ours that an adopted bridge has (before a plan), or needs since it has none (after it);
-    `gone`: adopted bridges that are not there, on which nothing can be; `leases`: those of attachments whose address
-    is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody else's.
+    `gone`: bridges that are not there and stay so, on which nothing can be; `leases`: those of attachments whose
+    address is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody else's.
     """
 
     uplinks4: tuple[str, ...] = ()
