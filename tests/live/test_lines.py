@@ -44,8 +44,36 @@ def test_the_1024th_port_of_a_bridge_is_refused_and_nothing_changes(lab: Lab) ->
     assert lab.host.netns("a").ip_json("link", "show") == lab.host.netns("a").ip_json("link", "show", "dev", "lo")
     drive(lab.host, "reap(state_directory())")
     assert snapshot(lab.host) == before
-    lab.host.run("ip", "link", "del", "p0")
-    drive(lab.host, 'do(attach, AttachmentWish(network="n"), "a")')
+    told = 'do(detach, "n", "b"); do(attach, AttachmentWish(network="n"), "a")'
+    drive(lab.host, told)  # a dead pair is no port
+
+
+def test_the_1024th_port_of_a_bridge_is_an_error_of_the_file(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/16")
+    lines = [f"link add p{number} type veth peer name q{number}\nlink set p{number} master n" for number in range(1022)]
+    lab.host.run("ip", "-batch", "-", input="\n".join(lines) + "\n")
+    file = lab.host.path / "full.yaml"
+
+    def text(*names: str) -> str:
+        return "namespaces:\n" + "".join(f"  {name}: {{networks: {{n: {{}}}}}}\n" for name in names)
+
+    file.write_text(text("a"))
+    lab.host.isthmus("up", str(file))
+    before = snapshot(lab.host)
+    file.write_text(text("a", "b", "c"))
+    refused = lab.host.isthmus("up", str(file), check=False)
+    why = "bridge n has 1023 ports by then, and a bridge holds no more"
+    assert (refused.returncode, refused.stderr.splitlines()) == (
+        3,
+        [
+            f"error: {file}:3:18: namespaces.b.networks.n: {why}",
+            f"error: {file}:4:18: namespaces.c.networks.n: {why}",
+            "hint: make a second network",
+        ],
+    )
+    assert snapshot(lab.host) == before
+    file.write_text(text("c"))
+    lab.host.isthmus("up", str(file))
 
 
 def test_addresses_are_given_in_turn_rest_and_are_given_again_when_nothing_else_is_free(lab: Lab) -> None:

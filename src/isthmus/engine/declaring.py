@@ -12,6 +12,7 @@ from isthmus.engine.forwarding_words import effects, undone
 from isthmus.engine.namespaces import check_new_namespace
 from isthmus.engine.networks import drop_networks
 from isthmus.engine.publishes import bound_notes, check_host, check_port, publish_row
+from isthmus.engine.room import Room
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
 from isthmus.model.declared import AttachmentWish, Declaration, LinkWish, NamespaceWish, PublishWish
@@ -163,6 +164,7 @@ class _Upping:
         self._before = record
         self._record = record
         self._chooser = Chooser(host)
+        self._room = Room(host)
         self._touched: set[str] = set()
         self._edit = Edit()
         self._faults = Faults()
@@ -183,6 +185,7 @@ class _Upping:
             self._faults.raise_any()
         self._networks()
         self._chooser.leaving = self._leaving()
+        self._room.leaving = {self._before.attachments[key].host_ifname for key in self._dropped()}
         for wish in self._wish.namespaces:
             self._namespace(wish)
         publishes: list[Publish] = []
@@ -268,9 +271,12 @@ class _Upping:
                 return wish
         return None
 
+    def _dropped(self) -> set[str]:
+        return {key for kind, key in self._edit.drops if kind == "attachments"}
+
     def _leaving(self) -> frozenset[str]:
         """Return the attachments that give up an address: those dropped, and those that are to have another."""
-        dropped = {key for kind, key in self._edit.drops if kind == "attachments"}
+        dropped = self._dropped()
         for wish in self._wish.namespaces:
             for one in wish.attachments:
                 rows = [row for row in self._before.attachments_of(wish.name) if row.network == one.network]
@@ -312,6 +318,8 @@ class _Upping:
         if network is None:
             raise NotFound(f"namespace {namespace}: no network {wish.network!r}")
         old = next((row for row in self._before.attachments_of(namespace) if row.network == wish.network), None)
+        if old is None:
+            self._room.take(network)
         self._take(self._chooser.attachment(wish, network, namespace, self._record, before=old, owner=self._name))
 
     def _publishes(self, wish: NamespaceWish, done: list[Publish]) -> None:

@@ -7,15 +7,13 @@ call; nothing is lost when it is killed.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from isthmus.kernel.access import Access
 from isthmus.kernel.beside import argv_of, source_of
+from isthmus.kernel.dead import reap_links
 from isthmus.kernel.flows import forget_addresses
 from isthmus.model.address import Address
-from isthmus.model.host import HOST, TRASH_GROUP
-from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.store.sqlite import Database
 
 __all__ = ["leave_to_child", "reap"]
@@ -42,24 +40,6 @@ def _reap_rows(access: Access, directory: str) -> None:
         database.run("PRAGMA wal_checkpoint(PASSIVE)")
     finally:
         database.close()
-
-
-def reap_links(access: Access) -> None:
-    """Delete the links that wait in the dead group."""
-    socket = access.route(HOST)
-    dead = [rtnl_link.decode(one) for one in socket.dump(rtnl_link.all_links())]
-    dead = [one for one in dead if one.group == TRASH_GROUP]
-    if not dead:
-        return
-    if all(one.alias.startswith("isthmus ") for one in dead):
-        answer = socket.ask([rtnl_link.delete_group(TRASH_GROUP)])[0]
-        if answer.errno not in (0, errno.ENODEV):
-            raise answer.error()
-        return
-    # A stranger put a link into our group: delete ours one by one.
-    for one in dead:
-        if one.alias.startswith("isthmus "):
-            socket.ask([rtnl_link.delete(one.name)])
 
 
 def leave_to_child(directory: str) -> None:

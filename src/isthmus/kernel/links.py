@@ -131,8 +131,8 @@ class LinkHands:
         )
         followers = _near_end(item) if item.netns == HOST else []
         answers = access.route(HOST).ask([request, *followers])
-        if answers[0].errno == errno.EEXIST:
-            self._clear_the_way(item)
+        if answers[0].errno in (errno.EEXIST, errno.EXFULL):
+            self._clear_the_way(item, full=answers[0].errno == errno.EXFULL)
             answers = access.route(HOST).ask([request, *followers])
         for answer in answers:
             if answer.errno:
@@ -148,12 +148,17 @@ class LinkHands:
             self._queue(item.netns, *_far_end(item, item.name, item.alias))
         self._queue(item.peer_netns, *_far_end(item, item.peer_name, None if item.netns == HOST else item.alias))
 
-    def _clear_the_way(self, item: Veth) -> None:
-        """Rename a dead link of ours, which waits for deletion, out of a new one's way.
+    def _clear_the_way(self, item: Veth, *, full: bool) -> None:
+        """Rename a dead link of ours, which waits for deletion, out of a new one's way; delete all on a full bridge.
 
         Raises:
             Refused: the name is a living link's.
         """
+        if full:
+            from isthmus.kernel.dead import reap_links
+
+            reap_links(self._access)
+            return
         for netns, name in ((item.peer_netns, item.peer_name), (item.netns, item.name)):
             found = self._access.link(netns, name)
             if found is None:
