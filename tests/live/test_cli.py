@@ -86,6 +86,32 @@ def test_a_declared_file_goes_up_once_and_down_again(lab: Lab) -> None:
     assert snapshot(lab.host) == before
 
 
+def test_a_file_comes_by_stdin_too(lab: Lab) -> None:
+    text = "name: piped\nnetworks: {n: {}}\n"
+    assert lab.host.isthmus("plan", "-", input=text, check=False).returncode == 2
+    lab.host.isthmus("up", "-", input=text)
+    assert listing(lab, "network", "ls")[0]["owner"] == "piped"
+    wrong = lab.host.isthmus("up", "-", input="networks: 7\n", check=False)
+    assert wrong.stderr.startswith("error: /dev/stdin:1:11: networks: ")
+    lab.host.isthmus("down", "piped")
+
+
+def test_a_network_that_is_renamed_in_the_file_keeps_its_subnets(lab: Lab) -> None:
+    before = snapshot(lab.host)
+    file = lab.host.path / "r.yaml"
+    text = """
+    networks: {old: {subnets: [10.7.0.0/24, "fd07::/64"]}}
+    namespaces: {a: {networks: {old: {}}, publish: ["8080:80"]}, b: {networks: {old: {ip: 10.7.0.9}}}}
+    """
+    for name in ("old", "new", "old"):
+        file.write_text(text.replace("old", name))
+        lab.host.isthmus("up", str(file))
+        assert lab.host.isthmus("plan", str(file)).stdout == "nothing to change\n"
+        lab.host.netns("a").run("ping", "-c1", "-W2", "10.7.0.9")
+    lab.host.isthmus("down", str(file))
+    assert snapshot(lab.host) == before
+
+
 def test_down_all_removes_what_every_file_made_and_that_alone(lab: Lab, tmp_path: Path) -> None:
     lab.host.isthmus("ns", "create", "mine")
     before = snapshot(lab.host)
@@ -296,6 +322,7 @@ REFUSED: tuple[tuple[str, int, str], ...] = (
     ("connect a b --ip-a 10.0.0.1", 64, "prefix length"),
     ("connect a b --ip-a 10.0.0.0/30", 64, "network address"),
     ("connect a b --ip-a 10.0.0.1/30 --ip-b 10.0.0.1/30", 64, "on this link already"),
+    ("connect a b --ip-a 10.7.0.50/24", 3, "a has 10.7.0.50 on eth0 already"),
     ("connect a b --mtu 70000", 64, "68 to 65535"),
     ("publish b 9000:90", 3, "no fitting address on any network"),
     ("publish nowhere 9000:90", 4, "nothing is attached"),

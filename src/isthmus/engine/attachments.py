@@ -184,6 +184,22 @@ def link_row(
     return DirectLink(id=before.id if before is not None else os.urandom(6).hex(), a=a, b=b, mtu=mtu, owner=owner)
 
 
+def _check_addresses(wish: LinkEndWish, side: int, namespace: str, record: Record, before: LinkEnd | None) -> None:
+    """Check that a namespace has an address on one link only.
+
+    Raises:
+        Refused: another of its links has it.
+    """
+    held = {address: one.ifname for one in record.attachments_of(namespace) for address in one.addresses}
+    for link in record.links.values():
+        for end in (link.a, link.b):
+            if end.namespace == namespace and end is not before:
+                held |= {address: end.ifname for address, _ in end.addresses}
+    for address, _ in wish.addresses:
+        if address in held:
+            raise Refused(f"{namespace} has {address} on {held[address]} already", field=f"ends[{side}].ip")
+
+
 def _end(
     wish: LinkEndWish, side: int, namespace: str, record: Record, before: LinkEnd | None, taken: frozenset[str]
 ) -> LinkEnd:
@@ -203,5 +219,6 @@ def _end(
     elif ifname in held:
         why = f"cannot connect {namespace} by {ifname}: it has a link of that name"
         raise Refused(why, field=f"ends[{side}].name")
+    _check_addresses(wish, side, namespace, record, before)
     mac = wish.mac or (before.mac if before is not None else draw_mac())
     return LinkEnd(namespace=namespace, ifname=ifname, mac=mac, addresses=wish.addresses)

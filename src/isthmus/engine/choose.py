@@ -42,14 +42,16 @@ def host_addresses(host: Host) -> set[Address]:
 
 
 def _route_prefixes(host: Host, besides: str) -> dict[Prefix, str]:
-    """Return the prefixes of the host's routes but default ones, and those of one link; with their links."""
+    """Return the prefixes of the host's routes with their links: no default ones, none of one link, none of ours."""
     found: dict[Prefix, str] = {}
+    # A network that goes in the same edit gives its subnets up; those of one that stays are looked at as such.
+    ours = {(one.prefix, row.bridge) for row in host.db.seldom("networks").values() for one in row.subnets}
     for family in (4, 6):
         for payload in host.access.route(HOST).dump(rtnl_route.main_routes(family), absent=errno.ENOENT):
             route = rtnl_route.decode(payload)
             link = host.access.link_at(HOST, route.oifs[0]) if route.oifs else None
             name = link.name if link is not None else ""
-            if route.prefix.length and name != besides:
+            if route.prefix.length and name != besides and (route.prefix, name) not in ours:
                 found[route.prefix] = name
     return found
 

@@ -32,7 +32,7 @@ def _up(session: Session, given: Given) -> int:
     from isthmus.declare.file import load_placed
     from isthmus.engine import up
 
-    declaration, places = load_placed(given.text("FILE") or _DEFAULT)
+    declaration, places = load_placed(_file(given))
     within = words.confirm_within(given.text("confirm-within"), "--confirm-within")
     restart = given.has("restart")
     try:
@@ -49,13 +49,18 @@ def _plan(session: Session, given: Given) -> int:
     from isthmus.declare.file import load_placed
     from isthmus.engine import plan
 
-    declaration, places = load_placed(given.text("FILE") or _DEFAULT)
+    declaration, places = load_placed(_file(given))
     try:
         report = session.read(lambda host: plan(host, declaration))
     except IsthmusError as error:
         raise _placed(error, places) from error.__cause__
     _tell(report, given)
     return CHANGES if report.plan else 0
+
+
+def _file(given: Given) -> str:
+    file = given.text("FILE") or _DEFAULT
+    return "/dev/stdin" if file == "-" else file
 
 
 def _placed(error: IsthmusError, places: Places) -> IsthmusError:

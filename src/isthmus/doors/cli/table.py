@@ -67,7 +67,7 @@ _SHOW: Final = Option(flags=("--show-commands",), help="print the equivalent com
 _VERBOSE: Final = Option(flags=("-v", "--verbose"), help="show every object, down to each element and sysctl")
 _CHANGING: Final = (_SHOW, _VERBOSE)
 _TARGET: Final = Argument(name="TARGET", help="a namespace: name, path, pid, or id of what is attached")
-_FILE: Final = Argument(name="FILE", optional=True, help="the declared file (default: isthmus.yaml)")
+_FILE: Final = Argument(name="FILE", optional=True, help="the declared file, - for stdin (default: isthmus.yaml)")
 _RESTART: Final = Option(flags=("--restart",), help="start commands again that have ended")
 _NONLOCAL: Final = Option(
     flags=("--allow-nonlocal",), key="publish.allow-nonlocal", help="HOSTIP need not be an address of this host"
