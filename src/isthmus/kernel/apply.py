@@ -36,7 +36,7 @@ from isthmus.model.host import (
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.ruleset import PORT_SETS, PROTOCOLS, SETS
-from isthmus.model.switches import SWITCHES, put_back
+from isthmus.model.switches import SWITCHES, is_silent, put_back
 from isthmus.netlink import nft
 
 TYPE_CHECKING = False
@@ -173,6 +173,11 @@ class Applier:
 
     def _sysctl(self, item: Sysctl) -> None:
         """Write a value; what a global switch is copied to is put right at once."""
+        if is_silent(self._plan, item):
+            from isthmus.kernel import nic
+
+            nic.generate_addresses(self._access, item.name.split("/")[3])
+            return
         write_sysctl(item.name, item.value)
         if item.name in SWITCHES.values():
             for one in put_back(self._plan, item):

@@ -44,7 +44,6 @@ _OWN: Final = "/proc/thread-self/ns/net"
 _NS_GET_NSTYPE: Final = 0xB703
 _SO_NETNS_COOKIE: Final = 71
 _SIOCGIFFLAGS: Final = 0x8913
-_SIOCGIFINDEX: Final = 0x8933
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
 _IFREQ: Final = struct.Struct("=16sh22x")
@@ -251,18 +250,6 @@ def socket_cookie(probe: _socket.socket) -> int:
                 "SO_NETNS_COOKIE", "this kernel cannot tell network namespaces apart: Linux 5.14"
             ) from None
         raise
-
-
-def has_link(probe: _socket.socket, name: str) -> bool:
-    """Whether the namespace that a socket is of has a link, at a tenth of the price of reading it.
-
-    Source: netdevice(7).
-    """
-    try:
-        fcntl.ioctl(probe, _SIOCGIFINDEX, _IFREQ.pack(name.encode(), 0))
-    except OSError:
-        return False
-    return True
 
 
 def check_name(name: str, field: str = "name") -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Messages = list[tuple[Request, bool]]  # whether what it is about may be gone already
 
-__all__ = ["await_running", "find_nic", "move_back", "move_onto", "read_carried", "read_nic"]
+__all__ = ["await_running", "find_nic", "generate_addresses", "move_back", "move_onto", "read_carried", "read_nic"]
 
 _OPERSTATE_UP: Final = 6
 _PATIENCE_S: Final = 3.0
@@ -161,6 +161,12 @@ def move_back(access: Access, item: BridgedNic) -> None:
     _send(access, [(ready, False), *arriving])
     await_usable(access, HOST, nic.index, _usable_at_once(item), _PATIENCE_S)
     _send(access, [(free, False), *leaving])
+
+
+def generate_addresses(access: Access, name: str) -> None:
+    """Have a link that comes up the next time get its link-local address, and none now; it may be gone."""
+    request = rtnl_link.change(0, by_name=name, subject=f"link {name}", no_link_local=False)
+    _send(access, [(request, True)])
 
 
 def _usable_at_once(item: BridgedNic) -> set[Address]:

@@ -1,4 +1,4 @@
-"""The global switches of forwarding, one a family, and what the kernel does when one is written.
+"""Sysctls whose write does more: the global switches of forwarding, one a family, and `addr_gen_mode` (`is_silent`).
 
 A write of a switch (of IPv4: one that changes it) is copied to `default` and to every link; IPv4's turns
 `accept_redirects` of `all` the other way; IPv6's, when it is 0, ends every link's `force_forwarding`, too.
@@ -6,13 +6,13 @@ What decides about a packet is, of the link that it comes in by, IPv4's `forward
 `force_forwarding` (since Linux 6.17).
 
 Source: `inet_forward_change` in net/ipv4/devinet.c, `addrconf_forward_change` in net/ipv6/addrconf.c, `ip6_forward` in
-net/ipv6/ip6_output.c.
+net/ipv6/ip6_output.c, `addrconf_sysctl_addr_gen_mode`.
 """
 
 from __future__ import annotations
 
-from isthmus.model.host import Sysctl
-from isthmus.model.plan import Change, Plan
+from isthmus.model.host import BridgedNic, Sysctl
+from isthmus.model.plan import Change, Plan, Remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "copied_family",
     "copied_value",
     "forwards",
+    "is_silent",
     "link_switch",
     "overwritten",
     "put_back",
@@ -84,3 +85,19 @@ def put_back(plan: Plan, switch: Sysctl) -> Iterator[Sysctl]:
     for item in (*plan.kept, *steps):
         if isinstance(item, Sysctl) and overwritten(item.name, values) not in (None, item.value):
             yield item
+
+
+def is_silent(plan: Plan, item: Sysctl) -> bool:
+    """Whether a sysctl is to be set without what a write of it does besides: by netlink.
+
+    A write of `addr_gen_mode` gives the link its link-local address at once. An interface that comes back from its
+    bridge with IPv6 addresses, none of them link-local, had none: somebody had taken it away.
+    """
+    if not item.name.endswith("/addr_gen_mode") or item.value != "0":
+        return False
+    for step in plan.steps:
+        nic = step.item
+        if isinstance(step, Remove) and isinstance(nic, BridgedNic) and f"/{nic.name}/" in item.name:
+            found = [one.words[2] for one in nic.carried if one.kind == "address" and ":" in one.words[2]]
+            return bool(found) and not any(one.startswith("fe80:") for one in found)
+    return False

@@ -32,7 +32,7 @@ from isthmus.model.host import (
 from isthmus.model.network import MTU_MIN_IPV6
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.ruleset import TABLE, element_command
-from isthmus.model.switches import SWITCHES, overwritten, put_back, switched
+from isthmus.model.switches import SWITCHES, is_silent, overwritten, put_back, switched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,6 +145,9 @@ class _Writer:
     def _sysctl(self, step: Step, item: Sysctl) -> Iterator[str]:
         """Write a value; what a global switch is copied to is written with it, where it is to be another."""
         if isinstance(step, Change) and overwritten(item.name, self._switched) is not None:
+            return
+        if is_silent(self._plan, item):
+            yield _command("ip", "link", "set", "dev", item.name.split("/")[3], "addrgenmode", "eui64")
             return
         copies = put_back(self._plan, item) if item.name in SWITCHES.values() else ()
         for one in (item, *copies):
