@@ -144,3 +144,20 @@ out.append(value("{name}"))
     assert out == ["0", "1"]
     links = json.loads(lab.host.run("ip", "-j", "link", "show", "n").stdout)
     assert [one["ifname"] for one in links] == ["n"]
+
+
+def test_it_makes_no_port_on_a_bridge_that_is_gone(lab: Lab) -> None:
+    out = resident(
+        lab,
+        """
+ip("link", "del", "dev", "n")
+try:
+    join("b")
+except IsthmusError as error:
+    out = [str(error)]
+do(repair)
+out.append(str(join("b").attachment.ifname))
+""",
+    )
+    assert out == ["bridge n is not there: somebody deleted or renamed it", "eth0"]
+    assert [one["master"] for one in lab.host.ip_json("link", "show", "type", "veth") if "master" in one] == ["n", "n"]

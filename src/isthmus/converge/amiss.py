@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from isthmus.converge.recovery import follow, lasts
 from isthmus.errors import IsthmusError, KernelError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.facts import bridge_of
@@ -30,12 +31,16 @@ def mend_rules(host: Host, generation: int, loaded: str) -> None:
         # The rules stand; a stranger may have changed what the sets hold, and isolation rests on those.
         host.remember("generation", generation)
         ajar = _ajar(host.db, host.access) if "bridge:" in loaded else frozenset[str]()
-        host.change("follow", Edit(), Scope(host=True, namespaces=ajar))
+        if follow(host, Scope(host=True, namespaces=ajar), "somebody changed the firewall"):
+            host.notes.append("somebody changed what the firewall's sets hold: it was put back")
         return
     host.notes.append(f"somebody changed or flushed {lost}: it was loaded again")
     try:
         load_anew(host, "restore")
-    except IsthmusError:
+    except IsthmusError as cause:
+        if lasts(cause) and not other_tables(fingerprint(host.access), str(host.db.meta("fingerprint"))):
+            host.notes.append(f"the rules stand again, and not all that is on record: {cause.message}")
+            return
         # Without the drop of 127.0.0.0/8 a container would reach the host's loopback: fail closed.
         for network in host.db.rows("networks").values():
             write_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "0")

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+from isthmus.errors import Refused
 from isthmus.kernel.netns import RUN
-from isthmus.model.host import HostState
-from isthmus.model.network import Borrowed, Record
-from isthmus.model.plan import Plan, Report
+from isthmus.model.host import Element, HostState, Ruleset, Sysctl
+from isthmus.model.network import Attachment, Borrowed, Record
+from isthmus.model.plan import Plan, Report, Step
 from isthmus.model.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Course", "report_on", "words_of"]
+    from isthmus.store.edit import Edit
+
+__all__ = ["Course", "is_closing", "report_on", "words_of"]
 
 
 class Course(Value):
-    """Where a change leads: its plan, the state after it, and borrowed values that are left on for strangers.
+    """Where a change leads: its plan, the state that ought to be before and after it, borrowed values that are left on.
 
     `renamed` are the present names of interfaces that have another one on record; `own` is what a LAN's bridge forwards
-    by itself (`Facts.forwarded`).
+    by itself (`Facts.forwarded`), `gone` the bridges that are not there (`Facts.gone`).
     """
 
     plan: Plan
+    before: HostState
     wanted: HostState
     left: frozenset[str]
     found: tuple[Borrowed, ...]
     renamed: dict[str, str]
     own: dict[str, str]
+    gone: frozenset[str]
+
+    def check_joins(self, edit: Edit, old: Record, new: Record) -> None:
+        """Check that an edit puts no port on a bridge that is not there.
+
+        Raises:
+            Refused: it does.
+        """
+        for row in edit.puts if self.gone else ():
+            if isinstance(row, Attachment) and row.id not in old.attachments:
+                bridge = new.networks[row.network].bridge
+                if bridge in self.gone:
+                    raise Refused(
+                        f"bridge {bridge} is not there: somebody deleted or renamed it", hint="isthmus repair"
+                    )
+
+    @property
+    def of_the_edit(self) -> Course:
+        """The part that the edit asks for, with the firewall: nothing that was crooked before and stays wished."""
+        before, wanted = self.before, self.wanted
+        steps = [
+            one for one in self.plan.steps if before.get(one.item.key) != wanted.get(one.item.key) or is_closing(one)
+        ]
+        return self.replace(plan=self.plan.replace(steps=tuple(steps)))
+
+
+def is_closing(step: Step) -> bool:
+    """Whether a step is of what keeps closed what ought to be: the firewall, and values that are borrowed or off."""
+    item = step.item
+    if isinstance(item, Sysctl):
+        return item.borrowed or item.value == "0"  # a bridge that is to be made may be a stranger's link until then
+    return isinstance(item, Ruleset | Element)
 
 
 def report_on(plan: Plan, notes: Iterable[str], old: Record, new: Record) -> Report:

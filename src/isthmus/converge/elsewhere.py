@@ -1,7 +1,8 @@
-"""What a slice of the record must know of the rest: who else needs a bridge's sysctl, whose hosts file changes."""
+"""What a change must know of the rest: who else needs a bridge's sysctl, whose hosts file changes, who has ended."""
 
 from __future__ import annotations
 
+from isthmus.kernel.access import Access
 from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Network, Record
 from isthmus.planner.desired import Scope, desired
@@ -10,7 +11,7 @@ from isthmus.store.edit import Edit
 from isthmus.store.slices import load_slice, perhaps_publishing, publishes_elsewhere
 from isthmus.store.sqlite import Database
 
-__all__ = ["keep_for_others", "widened"]
+__all__ = ["keep_for_others", "living", "widened"]
 
 
 def keep_for_others(
@@ -71,3 +72,14 @@ def widened(db: Database, old: Record, edit: Edit, scope: Scope) -> tuple[Record
         row.namespace for row in whole.attachments.values() if row.network in networks and row.namespace in others
     }
     return whole, after, Scope(host=scope.host, namespaces=scope.namespaces | beside)
+
+
+def living(access: Access, record: Record) -> Record:
+    """Return a record without the direct links to namespaces that have ended and are not ours to make again."""
+    ends = {end.namespace for link in record.links.values() for end in (link.a, link.b)}
+    rows = [record.namespaces[one] for one in ends if one in record.namespaces]
+    dead = {one.id for one in rows if not one.made and not access.is_alive(one.id)}
+    if not dead:
+        return record
+    links = record.links.items()
+    return record.replace(links={key: row for key, row in links if dead.isdisjoint((row.a.namespace, row.b.namespace))})

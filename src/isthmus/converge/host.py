@@ -1,7 +1,7 @@
 """The one path: desired, dump, diff, write down, apply, settle.
 
 Every verb makes an Edit of the record and calls `change`. A call that died is led to a settled state by the
-same steps (`recover`), and so is a change that the kernel refused half-way.
+same steps (recovery.py), and so is a change that the kernel refused half-way.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 
 from isthmus.converge.course import Course, report_on, words_of
-from isthmus.converge.elsewhere import keep_for_others, widened
+from isthmus.converge.elsewhere import keep_for_others, living, widened
 from isthmus.converge.outlook import Outlook, run_directory
 from isthmus.converge.rows import freed, lent_to, with_cookies
-from isthmus.errors import ApplyError, IsthmusError, Refused
+from isthmus.errors import IsthmusError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
 from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
+from isthmus.kernel.files import check_writable
 from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import generation
@@ -36,12 +37,10 @@ from isthmus.store.journal import (
     PENDING,
     Entry,
     begin,
-    borrow,
     entries,
     forget_host,
     pending,
     settle,
-    take_back,
 )
 from isthmus.store.lock import Lock, state_directory
 from isthmus.store.slices import load_slice
@@ -151,8 +150,10 @@ class Host:
         meta = self._meta
         begun = self.lock.left
         if meta["journal"] is not None or begun is not None:
+            from isthmus.converge.recovery import end
+
             for entry in entries(self.db, begun, time.clock_gettime(time.CLOCK_BOOTTIME)):
-                self.recover(entry)
+                end(self, entry)
             self.pending = pending(self.db)
             meta = self._meta
         if meta["runs"]:
@@ -170,9 +171,11 @@ class Host:
             load_anew(self, "upgrade")
         known = meta.get("uplinks")
         if known is not None and known != self.outlook.links.text():
-            followed = self.change("follow", Edit(), Scope(host=True, namespaces=frozenset()))
-            if followed.plan:
-                self.notes.append(f"the host's default routes have changed: {words_of(followed.plan)} followed")
+            from isthmus.converge.recovery import follow
+
+            plan = follow(self, Scope(host=True, namespaces=frozenset()), "the host's default routes have changed")
+            if plan:
+                self.notes.append(f"the host's default routes have changed: {words_of(plan)} followed")
 
     def _identify(self, meta: dict[str, object]) -> None:
         boot_id, cookie = self._identity = self._identity or boot_identity()
@@ -219,6 +222,7 @@ class Host:
         record: Record | None = None,
         deadline: float | None = None,
         taken: tuple[Borrowed, ...] = (),
+        mends: bool = True,
     ) -> Report:
         """Bring record and host to where an edit leads, within a scope, or leave both as they were.
 
@@ -226,7 +230,8 @@ class Host:
         `taken` is what somebody else changed and is to be taken for borrowed by us, so that it can be given back.
 
         `fresh`: what the edit brings has names drawn at random a moment ago, so it is not looked for first;
-        when that was wrong after all, the change is planned once more with open eyes.
+        when that was wrong after all, the change is planned once more with open eyes. What else is crooked within the
+        scope is put right, too (`mends`), where the host allows it.
 
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
@@ -236,75 +241,66 @@ class Host:
 
             check_against(self.pending, edit, scope)
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
-        course = self._plan(old, new, scope, fresh=fresh)
+        course = self.plan(old, new, scope, fresh=fresh)
+        course = course if mends else course.of_the_edit
         if not course.plan and not edit:
             if scope.host and self.writable:
                 self.remember("uplinks", self.outlook.links.text())
             return report_on(course.plan, self.notes, old, new)
+        course.check_joins(edit, old, new)
+        try:
+            self._make(verb, LEAVING if leaving else APPLYING, edit, scope, course, (old, new), taken, deadline)
+        except IsthmusError as cause:
+            if fresh:
+                return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
+            from isthmus.converge.recovery import is_aside
+
+            if not is_aside(cause, course, edit):
+                raise
+            self.notes.append(f"something else was not mended: {cause}")
+            if not leaving:  # else it was led on
+                return self.change(verb, edit, scope, record=record, deadline=deadline, taken=taken, mends=False)
+        return report_on(course.plan, self.notes, old, new)
+
+    def _make(
+        self,
+        verb: str,
+        phase: str,
+        edit: Edit,
+        scope: Scope,
+        course: Course,
+        records: tuple[Record, Record],
+        taken: tuple[Borrowed, ...],
+        deadline: float | None,
+    ) -> None:
+        """Write a change down and carry it out; where that fails the host is led back, or on."""
+        check_writable(step.item for step in course.plan.steps)
+        old, new = records
         rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.renamed), new, course.own))
         borrowed = {row.name: row for row in rows}
-        phase = LEAVING if leaving else APPLYING
         reach = scope.host, scope.namespaces
         entry = begin(self.db, self.lock, verb, phase, reach, edit, tuple(borrowed.values()))
-        records = lent_to(old, borrowed), lent_to(new, borrowed)
+        way_back = None if deadline is None else (edit.inverse(old), deadline)
         try:
-            self._carry_out(entry, course, edit, records, None if deadline is None else (edit.inverse(old), deadline))
+            self.carry_out(entry, course, edit, (lent_to(old, borrowed), lent_to(new, borrowed)), way_back)
         except BaseException as cause:
-            self._undo(entry, cause)
-            if fresh and isinstance(cause, IsthmusError):
-                return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
+            from isthmus.converge.recovery import undo
+
+            undo(self, entry, cause)
             raise
-        return report_on(course.plan, self.notes, old, new)
 
     def preview(
         self, edit: Edit, scope: Scope, record: Record | None = None, taken: tuple[Borrowed, ...] = ()
     ) -> Report:
         """Return what `change` would do."""
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
-        return report_on(self._plan(old, new, scope).plan, self.notes, old, new)
+        return report_on(self.plan(old, new, scope).plan, self.notes, old, new)
 
     def _before(self, scope: Scope, record: Record | None, taken: tuple[Borrowed, ...]) -> Record:
         found = self.record(scope) if record is None else record
         return found.replace(borrowed={**found.borrowed, **{row.name: row for row in taken}}) if taken else found
 
-    def recover(self, entry: Entry) -> None:
-        """Lead the scope of an entry to a settled state: back to the record, or on when it was leaving."""
-        scope = Scope(host=entry.host, namespaces=entry.namespaces)
-        old = self.record(scope)
-        new = entry.edit.on(old)
-        leaving = entry.phase in (LEAVING, PENDING)
-        course = self._plan(old, new, scope) if leaving else self._plan(new, old, scope)
-        # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
-        lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old, course.own)
-        borrowed = {row.name: row for row in lent}
-        borrow(self.db, tuple(borrowed.values()))
-        old = lent_to(old, borrowed)
-        records, edit = ((old, lent_to(new, borrowed)), entry.edit) if leaving else ((old, old), Edit())
-        self._carry_out(entry, course, edit, records)
-        if entry.phase == PENDING:
-            self.db.set_meta("reverted", entry.verb)
-            self.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
-
-    def take_back(self, entry: Entry) -> None:
-        """Lead what waits to be confirmed back now."""
-        entry = take_back(self.db, entry)
-        self.pending = None
-        try:
-            self.recover(entry)
-        except BaseException as cause:
-            self._undo(entry, cause)
-            raise
-
-    def _undo(self, entry: Entry, cause: BaseException) -> None:
-        self.access.close()  # a socket may hold answers that nobody read
-        try:
-            self.recover(entry)
-        except (IsthmusError, OSError) as second:
-            raise ApplyError(
-                f"{cause}; and undoing it: {second}", undone=False, hint="isthmus repair, when the cause is gone"
-            ) from cause
-
-    def _plan(self, old: Record, new: Record, scope: Scope, *, fresh: bool = False) -> Course:
+    def plan(self, old: Record, new: Record, scope: Scope, *, fresh: bool = False) -> Course:
         """Plan from what the kernel holds of both records to the second one.
 
         `fresh`: what the second one has more was just named at random, so the kernel is not asked for it.
@@ -313,7 +309,7 @@ class Host:
             self.access.know(record.namespaces.values())
         found, facts = self.outlook.of(scope, old, new)
         renamed = facts.renamed
-        old, new = present(old, renamed), present(new, renamed)
+        old, new = present(old, renamed), living(self.access, present(new, renamed))
         before = desired(old, scope, found) if old.namespaces or scope.host else {}  # of nothing, nothing
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
@@ -338,9 +334,11 @@ class Host:
         if left.intersection(SWITCHES.values()):
             self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
         plan, own = diff(current, wanted), facts.forwarded(new)
-        return Course(plan=plan, wanted=wanted, left=left, found=theirs, renamed=renamed, own=own)
+        return Course(
+            plan=plan, before=before, wanted=wanted, left=left, found=theirs, renamed=renamed, own=own, gone=facts.gone
+        )
 
-    def _carry_out(
+    def carry_out(
         self,
         entry: Entry,
         course: Course,

@@ -9,6 +9,7 @@ from isthmus.kernel.facts import (
     HostFacts,
     RouteWatch,
     default_links,
+    has_bridge,
     is_bridge,
     read_copies,
     read_facts,
@@ -17,7 +18,6 @@ from isthmus.kernel.facts import (
     read_strangers,
 )
 from isthmus.kernel.ruleset import has_bridge_table
-from isthmus.model.host import HOST
 from isthmus.model.network import Record
 from isthmus.model.switches import SWITCHES
 from isthmus.planner.desired import Scope
@@ -47,7 +47,7 @@ class Outlook:
         self._facts: Facts | None = None
         self._watch: RouteWatch | None = None
         self._bridge_table: bool | None = None
-        self._of_foreign = Facts(run_directory=run_directory(), resolver="")
+        self._of_foreign = Facts(run_directory=run_directory(), resolver=None)  # they are given no files
 
     def forget(self) -> None:
         """Begin a new call."""
@@ -84,7 +84,7 @@ class Outlook:
         if scope.host:
             before, after = self._of_bridges(old, new, *self._of_host(old, new))
         else:
-            before, after = self._of_namespaces(new)
+            before, after = self._of_namespaces(old, new)
         gone = self._gone(scope, old, new)
         if gone:
             before, after = before.replace(gone=gone), after.replace(gone=gone)
@@ -107,7 +107,7 @@ class Outlook:
         access = self._access
         gone = {name for name, adopted in bridges if adopted and not is_bridge(access, name)}
         if not scope.host:
-            gone |= {name for name, adopted in bridges if not adopted and not access.has_link(HOST, name)}
+            gone |= {name for name, adopted in bridges if not adopted and not has_bridge(access, name)}
         return frozenset(gone)
 
     def _of_host(self, old: Record, new: Record) -> tuple[Facts, Facts]:
@@ -142,11 +142,11 @@ class Outlook:
         needs = {bridge: needed for bridge, (_, needed) in read.items() if needed is not None}
         return before.replace(link_locals=has), after.replace(link_locals=needs)
 
-    def _of_namespaces(self, record: Record) -> tuple[Facts, Facts]:
+    def _of_namespaces(self, old: Record, new: Record) -> tuple[Facts, Facts]:
         """Facts enough for a namespace: only a closed IPv6 network asks for more."""
-        if any(not one.has_exit and one.subnet(6) for one in record.networks.values()):
+        if any(not one.has_exit and one.subnet(6) for one in new.networks.values()):
             return self.facts, self.facts
-        if any(row.made for row in record.namespaces.values()):
+        if any(row.made for record in (old, new) for row in record.namespaces.values()):
             facts = Facts(run_directory=run_directory(), resolver=_resolver())
             return facts, facts
         return self._of_foreign, self._of_foreign

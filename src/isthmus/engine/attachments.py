@@ -11,7 +11,7 @@ from isthmus.engine.targets import find_namespace, locate_target, scope_of
 from isthmus.errors import NotFound, Refused
 from isthmus.model.address import Address
 from isthmus.model.declared import AttachmentWish, LinkEndWish, LinkWish, PublishWish
-from isthmus.model.host import HOST, TRASH_GROUP
+from isthmus.model.host import TRASH_GROUP
 from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record
 from isthmus.model.plan import Report
 from isthmus.model.value import Value
@@ -49,7 +49,7 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
     """
     namespace, known = locate_target(host, target)
     record = load_slice(host.db, [namespace.id]) if known else load_networks(host.db)
-    network = _network(host, record, wish.network)
+    network = _network(record, wish.network)
     if any(one.network == wish.network for one in record.attachments.values()):
         raise Refused(f"{namespace.id} is attached to network {wish.network} already")
     host.access.know([namespace])
@@ -86,12 +86,10 @@ def settle_ports(host: Host, ports: Iterable[tuple[Attachment, Network]]) -> tup
     return tuple(notes)
 
 
-def _network(host: Host, record: Record, name: str) -> Network:
+def _network(record: Record, name: str) -> Network:
     found = record.networks.get(name)
     if found is None:
         raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
-    if not found.adopted and not host.access.has_link(HOST, found.bridge):
-        raise Refused(f"bridge {found.bridge} is not there: somebody deleted or renamed it", hint="isthmus repair")
     return found
 
 

@@ -12,7 +12,7 @@ from isthmus.kernel.facts import is_bridge, read_machine
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, NetworkWish
 from isthmus.model.host import HOST
-from isthmus.model.network import NIC, Attachment, Network, Record, Subnet, host_end
+from isthmus.model.network import MTU_MIN_IPV6, NIC, Attachment, Network, Record, Subnet, host_end
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.planner.ipam import POOLS, allocate, first_free_ifname, free_prefix, ula_prefix
@@ -106,12 +106,12 @@ class Chooser:
             snat=wish.snat,
             isolate_ports=wish.isolate_ports,
             allow=wish.allow,
-            mtu=self._mtu(wish, before, bridge),
+            mtu=self._mtu(wish, before, bridge, subnets),
             sequence=before.sequence if before is not None else self.sequence(),
             owner=owner,
         )
 
-    def _mtu(self, wish: NetworkWish, before: Network | None, bridge: str) -> int:
+    def _mtu(self, wish: NetworkWish, before: Network | None, bridge: str, subnets: tuple[Subnet, ...]) -> int:
         if wish.mtu is not None:
             return wish.mtu
         if before is not None:
@@ -119,7 +119,8 @@ class Chooser:
         if wish.bridge is not None:
             link = self._host.access.link(HOST, bridge)
             return link.mtu if link is not None else 1500
-        return self._host.outlook.facts.mtu
+        has_ipv6 = any(one.prefix.family == 6 for one in subnets)
+        return max(self._host.outlook.facts.mtu, MTU_MIN_IPV6 if has_ipv6 else 0)
 
     def _bridge(self, wish: NetworkWish, others: list[Network], before: Network | None) -> str:
         access = self._host.access
@@ -164,7 +165,10 @@ class Chooser:
     def _free_subnets(self, used: set[Prefix]) -> tuple[Prefix, ...]:
         text = os.environ.get("ISTHMUS_POOLS")
         pools = tuple(Prefix.parse(one, "ISTHMUS_POOLS") for one in text.split(",")) if text else POOLS
-        return (free_prefix(used, pools), ula_prefix(read_machine(), used))
+        subnet = free_prefix(used, pools)
+        if self._host.access.sysctls.read("net/ipv6/conf/default/disable_ipv6") != "0":
+            return (subnet,)  # a new bridge has no IPv6
+        return (subnet, ula_prefix(read_machine(), used))
 
     def _check_allowed(self, wish: NetworkWish, record: Record) -> None:
         for name in wish.allow:

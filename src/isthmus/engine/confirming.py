@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from isthmus.converge import Host
+from isthmus.converge import Host, recovery
 from isthmus.errors import IsthmusError, NotFound, Refused
 from isthmus.kernel import guard
 from isthmus.kernel.beside import source_of
@@ -155,7 +155,7 @@ def confirm(host: Host, *, revert: bool = False) -> str:
         raise NotFound("nothing waits to be confirmed")
     identity = str(host.db.meta("guard") or "")
     if revert:
-        host.take_back(entry)
+        recovery.take_back(host, entry)
     else:
         journal.confirm(host.db, entry.id)
         host.pending = None

@@ -258,12 +258,10 @@ class Dumper:
 
     def _netns(self, item: NamedNetns) -> NamedNetns | None:
         wanted = self._access.cookie_of(item.name)
-        if not wanted:
-            # Not made yet; or a call was killed between making it and writing its cookie down.
-            return item if os.path.lexists(f"{RUN}/{item.name}") else None
         fd = open_netns(f"{RUN}/{item.name}")
         try:
-            return item if cookie(fd) == wanted else None
+            # Without a cookie on record a call was killed between making it and writing that down.
+            return item if not wanted or cookie(fd) == wanted else None
         finally:
             os.close(fd)
 

@@ -31,6 +31,7 @@ __all__ = [
     "bridge_of",
     "default_links",
     "forwarding_links",
+    "has_bridge",
     "is_bridge",
     "read_copies",
     "read_facts",
@@ -160,6 +161,17 @@ def is_bridge(access: Access, name: str) -> bool:
     """Whether the host has a bridge of that name."""
     link = access.link(HOST, name)
     return link is not None and link.kind == "bridge"
+
+
+def has_bridge(access: Access, name: str) -> bool:
+    """Whether a bridge of ours is there: what else has its name is somebody's."""
+    if name in access.indexes:
+        return True
+    link = access.link(HOST, name)
+    if link is None or link.kind != "bridge" or link.group != LIVE_GROUP:
+        return False
+    access.indexes[name] = link.index
+    return True
 
 
 def bridge_of(access: Access, mac: Mac) -> Link | None:

@@ -13,11 +13,13 @@ from isthmus.model.host import HOSTS_HEAD, Directory, File, HostsLine, Symlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from isthmus.model.host import HostObject
 
     FileObject = Directory | File | Symlink | HostsLine
 
-__all__ = ["drop_file", "drop_lines", "link_target", "read_file", "read_text", "write_file"]
+__all__ = ["check_writable", "drop_file", "drop_lines", "link_target", "read_file", "read_text", "write_file"]
 
 
 def read_text(path: str) -> str:
@@ -162,10 +164,26 @@ def drop_lines(path: str, gone: Sequence[HostsLine]) -> None:
         raise _refusal("remove", path, cause) from cause
 
 
+def check_writable(items: Iterable[HostObject]) -> None:
+    """Check before a change that its files can be written; lines of hosts files are in a directory of ours.
+
+    Raises:
+        NotPermitted: a file system is read-only, or the right is missing.
+    """
+    for item in items:
+        if isinstance(item, File | Directory | Symlink):
+            folder = os.path.dirname(item.path)
+            while not os.path.isdir(folder) and len(folder) > 1:
+                folder = os.path.dirname(folder)
+            if not os.access(folder, os.W_OK, effective_ids=True):
+                is_read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+                raise _refusal("write", item.path, OSError(errno.EROFS if is_read_only else errno.EACCES, ""))
+
+
 def _unlink(path: str) -> None:
     try:
         os.unlink(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # a directory is somebody else's
         pass
 
 
@@ -173,7 +191,7 @@ def _rmdir(path: str) -> None:
     try:
         os.rmdir(path)
     except OSError as cause:
-        if cause.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+        if cause.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
             raise
 
 

@@ -80,28 +80,29 @@ class LinkHands:
             return
         socket = self._access.route(HOST)
         subject = f"bridge {item.name}"
-        requests = []
         if isinstance(step, Add):
-            # An MTU in the create message does not pin it, nor does setting the value it has: so another first.
-            requests.append(
-                rtnl_link.create_bridge(item.name, mac=item.mac, mtu=_other_mtu(item.mtu), group=LIVE_GROUP)
-            )
-        requests.append(
+            # By itself: what follows goes by name, and would be done to somebody else's link of that name.
+            # An MTU in this message does not pin it, nor does setting the value it has: so another first.
+            made = rtnl_link.create_bridge(item.name, mac=item.mac, mtu=_other_mtu(item.mtu), group=LIVE_GROUP)
+            answer = socket.ask([made])[0]
+            if answer.errno == errno.EEXIST:
+                raise Refused(
+                    f"cannot make bridge {item.name}: a link of that name is there, and it is not ours",
+                    hint=f"rename it or take it away (ip link show dev {item.name})",
+                )
+            if answer.errno:
+                raise answer.error()
+            if answer.payloads:
+                self._indexes[HOST, item.name] = rtnl_link.decode(answer.payloads[0]).index
+        mac = None if isinstance(step, Add) else item.mac
+        socket.do(
+            # By itself, too: a link of a smaller MTU has no IPv6 that the second could be about.
+            rtnl_link.change(0, by_name=item.name, subject=subject, mtu=item.mtu, mac=mac, group=LIVE_GROUP),
             rtnl_link.change(
-                0,
-                by_name=item.name,
-                subject=subject,
-                mtu=item.mtu,
-                mac=None if isinstance(step, Add) else item.mac,
-                alias=item.alias,
-                no_link_local=_has_ipv6(item.mtu),
-                group=LIVE_GROUP,
-            )
+                0, by_name=item.name, subject=subject, alias=item.alias, no_link_local=_has_ipv6(item.mtu)
+            ),
+            rtnl_link.change(0, by_name=item.name, subject=subject, operation="set up", up=True),
         )
-        requests.append(rtnl_link.change(0, by_name=item.name, subject=subject, operation="set up", up=True))
-        answers = socket.do(*requests)
-        if isinstance(step, Add) and answers[0].payloads:
-            self._indexes[HOST, item.name] = rtnl_link.decode(answers[0].payloads[0]).index
 
     def veth(self, step: Step, item: Veth) -> None:
         if self._doomed and not isinstance(step, Remove):
@@ -369,6 +370,10 @@ def _explained(error: KernelError | NotPermitted, place: str) -> IsthmusError:
     if error.errno == errno.EEXIST and error.operation == "add route of":
         return Refused(
             f"{place} has a default route already, and not by isthmus", hint="attach it with --no-default-route"
+        )
+    if error.errno == errno.EACCES and "IPv6 is disabled" in error.extack:
+        return Refused(
+            error.message, hint="switch it on there (sysctl disable_ipv6), or leave IPv6 out: a --subnet of IPv4 alone"
         )
     return error
 

@@ -320,7 +320,8 @@ def _create(name: str, path: str) -> None:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
     except FileExistsError:
         if not is_placeholder(path):
-            raise Refused(f"cannot make network namespace {name}: {path} exists") from None
+            why = f"cannot make network namespace {name}: {path} exists, and is not ours"
+            raise Refused(why, hint="take it away, or choose another name") from None
 
 
 def is_placeholder(path: str) -> bool:

@@ -173,6 +173,7 @@ class Unnamed(Place):
 
     def __init__(self, host: Host, process: subprocess.Popen[str]):
         super().__init__((*host._enter, *_nsenter(process.pid, "-n")), host._environment, host._processes)
+        self.process = process
         self.pid = process.pid
 
 

@@ -1,0 +1,131 @@
+"""What a call had begun is led to its end: back to the record, or on where it was leaving.
+
+It goes by the steps of any other change. Where the kernel does not let what was there before be made again, and will
+not, the begun part is *cleared* alone: what is new goes, the firewall and the sysctls are as they ought to be, and what
+is missing is drift, which `plan` shows and `repair` mends. Else one thing that somebody broke would stop every verb.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from isthmus.converge.course import is_closing
+from isthmus.converge.rows import lent_to
+from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
+from isthmus.model.plan import Plan, Remove
+from isthmus.planner.borrowing import present, to_borrow
+from isthmus.planner.desired import Scope
+from isthmus.store import journal
+from isthmus.store.edit import Edit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from isthmus.converge.course import Course
+    from isthmus.converge.host import Host
+    from isthmus.store.journal import Entry
+
+__all__ = ["end", "follow", "is_aside", "lasts", "take_back", "undo"]
+
+_PASSING: Final = frozenset(
+    {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EIO}
+)
+
+
+def lasts(error: BaseException) -> bool:
+    """Whether an error is of what is on the host, so that to try again helps nobody."""
+    if isinstance(error, KernelError):
+        return error.errno not in _PASSING
+    return isinstance(error, IsthmusError) and not isinstance(error, StoreError | Unavailable | NotPermitted)
+
+
+def is_aside(error: BaseException, course: Course, edit: Edit) -> bool:
+    """Whether a change may have failed at something that was crooked before, and is not what its edit asks for."""
+    return lasts(error) and bool(edit) and course.of_the_edit.plan != course.plan
+
+
+def end(host: Host, entry: Entry) -> None:
+    """Lead the entry of a call that died, or that is due, to its end.
+
+    Raises:
+        IsthmusError: not even what had begun can be cleared, or that may pass; the next call tries again.
+    """
+    try:
+        _recover(host, entry)
+    except IsthmusError as cause:
+        if not lasts(cause):
+            raise
+        _clear(host, entry)
+        host.notes.append(f"{entry.verb} had stopped half-way, and what it began was cleared ({cause.message})")
+
+
+def follow(host: Host, scope: Scope, why: str) -> Plan:
+    """Bring a scope to the record before a verb begins; what the host does not let us mend stands in no verb's way."""
+    try:
+        return host.change("follow", Edit(), scope).plan
+    except IsthmusError as cause:
+        if not lasts(cause):
+            raise
+        host.notes.append(f"{why}, and that is not followed: {cause.message}")
+        return Plan()
+
+
+def undo(host: Host, entry: Entry, cause: BaseException) -> None:
+    """Lead a change that failed back, or on where it was leaving.
+
+    Raises:
+        ApplyError: it cannot be; the next call tries again.
+        IsthmusError: not even what had begun can be cleared.
+    """
+    host.access.close()  # a socket may hold answers that nobody read
+    try:
+        _recover(host, entry)
+    except (IsthmusError, OSError) as second:
+        if lasts(second):
+            _clear(host, entry)
+            return
+        raise ApplyError(
+            f"{cause}; and undoing it: {second}", undone=False, hint="isthmus repair, when the cause is gone"
+        ) from cause
+
+
+def take_back(host: Host, entry: Entry) -> None:
+    """Lead what waits to be confirmed back now."""
+    entry = journal.take_back(host.db, entry)
+    host.pending = None
+    try:
+        _recover(host, entry)
+    except BaseException as cause:
+        undo(host, entry, cause)
+        raise
+
+
+def _clear(host: Host, entry: Entry) -> None:
+    host.access.close()
+    _recover(host, entry, clears=True)
+
+
+def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
+    scope = Scope(host=entry.host, namespaces=entry.namespaces)
+    old = host.record(scope)
+    new = entry.edit.on(old)
+    leaving = entry.phase in (journal.LEAVING, journal.PENDING)
+    course = host.plan(old, new, scope) if leaving else host.plan(new, old, scope)
+    if clears:
+        course = course.replace(plan=_clearing(course.plan))
+    # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
+    lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old, course.own)
+    borrowed = {row.name: row for row in lent}
+    journal.borrow(host.db, tuple(borrowed.values()))
+    old = lent_to(old, borrowed)
+    records, edit = ((old, lent_to(new, borrowed)), entry.edit) if leaving else ((old, old), Edit())
+    host.carry_out(entry, course, edit, records)
+    if entry.phase == journal.PENDING:
+        host.db.set_meta("reverted", entry.verb)
+        host.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
+
+
+def _clearing(plan: Plan) -> Plan:
+    """Return what of a plan takes away, and what keeps closed what ought to be."""
+    return plan.replace(steps=tuple(one for one in plan.steps if is_closing(one) or isinstance(one, Remove)))
