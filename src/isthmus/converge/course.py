@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isthmus.errors import Refused
 from isthmus.kernel.netns import RUN
-from isthmus.model.host import Element, HostState, Ruleset, Sysctl
+from isthmus.model.host import Autoconf, Element, HostState, LinkAddress, Route, Ruleset, Sysctl, Veth
 from isthmus.model.network import Attachment, Borrowed, Record
 from isthmus.model.plan import Plan, Report, Step
 from isthmus.model.value import Value
@@ -51,11 +51,22 @@ class Course(Value):
     @property
     def of_the_edit(self) -> Course:
         """The part that the edit asks for, with the firewall: nothing that was crooked before and stays wished."""
-        before, wanted = self.before, self.wanted
-        steps = [
-            one for one in self.plan.steps if before.get(one.item.key) != wanted.get(one.item.key) or is_closing(one)
-        ]
+        keys = self.before.keys() | self.wanted.keys()
+        changed = {key for key in keys if self.before.get(key) != self.wanted.get(key)}
+        links: set[tuple[str, str]] = set()
+        for item in [one.item for one in self.plan.steps if one.item.key in changed]:
+            if isinstance(item, Veth):
+                links |= {(item.netns, item.name), (item.peer_netns, item.peer_name)}
+            elif isinstance(item, LinkAddress):  # the kernel takes routes away with the address that they need
+                links.add((item.netns, item.ifname))
+        steps = (one for one in self.plan.steps if one.item.key in changed or is_closing(one) or _hangs(one, links))
         return self.replace(plan=self.plan.replace(steps=tuple(steps)))
+
+
+def _hangs(step: Step, links: set[tuple[str, str]]) -> bool:
+    """Whether a step is of what goes with a link, and comes with it."""
+    item = step.item
+    return isinstance(item, LinkAddress | Autoconf | Route) and (item.netns, item.ifname) in links
 
 
 def is_closing(step: Step) -> bool:
