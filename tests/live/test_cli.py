@@ -86,6 +86,12 @@ def test_a_declared_file_goes_up_once_and_down_again(lab: Lab) -> None:
     assert snapshot(lab.host) == before
 
 
+def test_without_a_verb_it_says_what_there_is(lab: Lab) -> None:
+    done = lab.host.isthmus(check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (64, False)
+    assert "isthmus --help" in done.stderr
+
+
 def test_a_file_comes_by_stdin_too(lab: Lab) -> None:
     text = "name: piped\nnetworks: {n: {}}\n"
     assert lab.host.isthmus("plan", "-", input=text, check=False).returncode == 2

@@ -268,6 +268,17 @@ def test_a_killed_isthmus_is_cleared_by_the_supervisor(lab: Lab, before: str) ->
     await_state(lab, before)
 
 
+def test_a_job_that_is_killed_whole_is_cleared_by_the_supervisor(lab: Lab, before: str) -> None:
+    """As `kill -9 %1` does: the command is dead while isthmus still dies."""
+    for _ in range(5):  # one of three was left behind
+        words = command("run", "--network", "br0", "--name", "web", "--", "sleep", "599")
+        process = lab.host.spawn("setsid", *words)
+        await_programs(lab, "web", "sleep")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(DEADLINE_S)
+        await_state(lab, before)
+
+
 def test_a_killed_supervisor_is_seen_and_all_is_cleared(lab: Lab, before: str) -> None:
     process = lab.host.spawn(
         *command("run", "--network", "br0", "--name", "web", "--", "sh", "-c", DAEMON + "; sleep 599")

@@ -120,9 +120,31 @@ def _outlive(command: _Command) -> NoReturn:
         posix.unlink("pid", dir_fd=command.folder)
     except OSError:
         then = ()  # `stop` was faster, and whoever stops a command clears away what it had
-    if then and posix.getppid() != starter:
+    if then and (posix.getppid() != starter or _is_dying(starter)):
         posix.posix_spawn(then[0], then, posix.environ, setsid=True, setsigmask=())
     posix._exit(command.status if starter else 0)
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether a process has been sent a SIGKILL that it has not died of yet, with its whole group as its command was.
+
+    Source: proc_pid_status(5), `SigPnd`; proc_pid_stat(5), `flags`, of which PF_EXITING is 4 (linux/sched.h).
+    """
+    try:
+        status, stat = _text(f"/proc/{pid}/status"), _text(f"/proc/{pid}/stat")
+    except OSError:
+        return True
+    pending = int(status.partition(b"SigPnd:")[2].split()[0], 16)
+    state, *fields = stat.rpartition(b")")[2].split()
+    return bool(pending & 1 << _signal.SIGKILL - 1) or state in (b"Z", b"X") or bool(int(fields[5]) & 4)
+
+
+def _text(path: str) -> bytes:
+    fd = posix.open(path, posix.O_RDONLY)
+    try:
+        return posix.read(fd, 8192)
+    finally:
+        posix.close(fd)
 
 
 def _read(control: int, size: int) -> bytes:
@@ -288,16 +310,10 @@ def _descendants() -> list[int]:
     for name in posix.listdir("/proc"):
         if name.isdigit():
             try:
-                fd = posix.open(f"/proc/{name}/stat", posix.O_RDONLY)
-            except OSError:
-                continue
-            try:
-                parent = int(posix.read(fd, 1024).rpartition(b")")[2].split()[1])
+                parent = int(_text(f"/proc/{name}/stat").rpartition(b")")[2].split()[1])
                 children.setdefault(parent, []).append(int(name))
             except (OSError, IndexError):
-                pass  # ended while we read
-            finally:
-                posix.close(fd)
+                pass  # it has ended
     found = list(children.get(posix.getpid(), ()))
     for pid in found:
         found.extend(children.get(pid, ()))

@@ -76,7 +76,7 @@ def _guarded(session: Session, argv: Sequence[str]) -> int:
         if argv[:1] == ["run"]:
             return run_status_of(error)
         # `plan` tells changes by 2 and any error by 1.
-        is_plan = argv[:1] == ["plan"] or (argv[0] in ("up", "forwarding") and "--plan" in argv)
+        is_plan = argv[:1] == ["plan"] or (argv[:1] in (["up"], ["forwarding"]) and "--plan" in argv)
         return 1 if is_plan and not isinstance(error, Usage) else status_of(error)
 
 
