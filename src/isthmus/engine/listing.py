@@ -55,25 +55,35 @@ def read_record(host: Host) -> Record:
             hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
         )
     kept = {row.id: row for row in kept_forwarding(host.db.rows("forwarding"))}
-    return Record.empty().replace(networks=host.db.rows("networks"), forwarding=kept)
+    waiting = journal.pending(host.db)
+    networks = Record.empty().replace(networks=host.db.rows("networks"))
+    networks = networks if waiting is None else waiting.edit.on(networks)
+    return Record.empty().replace(networks=networks.networks, forwarding=kept)
 
 
 def pending(host: Host) -> list[Json]:
     """Return the calls that died before they settled what they began."""
+    found = entries(host.db, read_begun(host.directory), time.clock_gettime(time.CLOCK_BOOTTIME))
     return [
         {
             "verb": entry.verb,
             "phase": entry.phase,
             "namespaces": None if entry.namespaces is None else sorted(entry.namespaces),
         }
-        for entry in entries(host.db, read_begun(host.directory), time.clock_gettime(time.CLOCK_BOOTTIME))
+        for entry in found
+        if entry.phase != journal.PENDING
     ]
 
 
 def unconfirmed(host: Host) -> Json | None:
-    """Return what waits to be confirmed: `verb`, and in how many `seconds` it is taken back."""
+    """Return what waits to be confirmed: `verb`, and in how many `seconds` it is taken back (0: the next change does).
+
+    What was not confirmed before a reboot is gone with it.
+    """
     entry = journal.pending(host.db)
-    return None if entry is None else {"verb": entry.verb, "seconds": ceil(seconds_left(entry))}
+    if entry is None or host.db.meta("boot_id") != boot_identity()[0]:
+        return None
+    return {"verb": entry.verb, "seconds": ceil(seconds_left(entry))}
 
 
 def networks(host: Host, record: Record | None = None) -> list[Json]:

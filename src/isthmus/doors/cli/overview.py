@@ -26,7 +26,8 @@ def show(session: Session, given: Given) -> int:
     note_pending(found["pending"])
     if found["unconfirmed"]:
         waits = found["unconfirmed"]
-        note(f"{waits['verb']} waits for `isthmus confirm`: it is taken back in {waits['seconds']} s")
+        when = f"in {waits['seconds']} s" if waits["seconds"] else "by the next changing call: it is overdue"
+        note(f"{waits['verb']} waits for `isthmus confirm`: it is taken back {when}")
     for name in found["gone"]:
         note(f"namespace {name} is gone: isthmus repair clears what hung on it")
     for row in found["ports"]:
