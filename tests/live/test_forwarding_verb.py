@@ -340,6 +340,23 @@ def test_now_and_for_good_are_two_choices(lab: Lab) -> None:
     assert lab.host.run("ls", "/etc/sysctl.d").stdout == ""
 
 
+def test_off_says_which_file_switches_on_again_and_none_that_does_not(lab: Lab) -> None:
+    again = "the next boot switches IPv4 forwarding on again"
+    lab.host.run("sh", "-c", "echo net.ipv4.ip_forward = 1 >/etc/sysctl.d/50-x.conf")
+    assert f"{again} (/etc/sysctl.d/50-x.conf:1)\n" in lab.host.isthmus("forwarding", "off", "-4", "--persist").stderr
+    lab.host.run("sh", "-c", "echo net.ipv4.ip_forward = 0 >/etc/sysctl.d/99-local.conf")
+    lab.host.isthmus("forwarding", "on", "-4", "--persist")
+    assert again not in lab.host.isthmus("forwarding", "off", "-4").stderr
+    lab.host.isthmus("forwarding", "off", "-4", "--persist")
+
+
+def test_the_file_that_systemd_does_not_read_says_nothing(lab: Lab) -> None:
+    lab.host.run("sh", "-c", "echo net.ipv4.ip_forward = 1 >/etc/sysctl.conf")
+    assert shown(lab)[4, "all"]["boot"] == {"on": True, "file": "/etc/sysctl.conf", "line": 1}
+    lab.host.run("sh", "-ec", "mount -t tmpfs run /run; mkdir -p /run/systemd/system")
+    assert shown(lab)[4, "all"]["boot"] is None
+
+
 def test_a_boot_without_our_file_leaves_no_lie(lab: Lab) -> None:
     lab.host.isthmus("forwarding", "on", "--persist")
     lab.host.isthmus("forwarding", "on", "-4", "--link", "eth0")

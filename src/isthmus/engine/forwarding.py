@@ -8,7 +8,7 @@ What there is shows forwarding_state.py; what is said of a change, and who needs
 from __future__ import annotations
 
 from isthmus.converge import Host
-from isthmus.engine.forwarding_words import called, effects, known_links, needs, undone
+from isthmus.engine.forwarding_words import called, effects, known_links, needs, next_boot, undone
 from isthmus.errors import Refused, Unsupported
 from isthmus.kernel.facts import forwarding_links, read_copies
 from isthmus.kernel.files import link_target, read_text
@@ -229,6 +229,16 @@ def _not_reached(wish: ForwardingWish) -> tuple[str, ...]:
 # Off
 
 
+def _again(places: Iterable[tuple[int, str]], record: Record) -> Iterator[str]:
+    """Say which files switch on again at the next boot what is switched off now."""
+    boot = next_boot(record)
+    for family, link in places:
+        value, line = boot.get(_switch(family, link), ("0", None))
+        if value == "1" and line is not None:
+            ends = ": --persist ends that" if line.path == OWN_FILE else ""
+            yield f"the next boot switches {called(family, link)} on again ({line.path}:{line.line}){ends}"
+
+
 def _off(host: Host, wish: ForwardingWish, known: Record, record: Record) -> _Course:
     places, notes = list(_places(host, wish, record, kept=record.forwarding.values())), list[str]()
     rows = dict(record.forwarding)
@@ -239,8 +249,7 @@ def _off(host: Host, wish: ForwardingWish, known: Record, record: Record) -> _Co
             _check_link()
         if row is not None and row.persist and not wish.persist:
             rows[row.id] = row.replace(now=False)
-            again = f"the next boot switches {called(family, link)} on again ({OWN_FILE}): --persist ends that"
-            notes += () if link_target(OWN_FILE) else (again,)
+    notes += _again(places, record.replace(forwarding=rows))
     needed = needs(host, record.replace(forwarding=rows))
     drops: list[tuple[str, str]] = []
     taken: list[Borrowed] = []

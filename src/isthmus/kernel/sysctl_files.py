@@ -24,9 +24,13 @@ _LAST: Final = "/etc/sysctl.conf"
 
 
 def read_sysctl_files() -> list[tuple[str, str]]:
-    """Return (path, text) of each, by directory and name; one that cannot be read counts as empty."""
+    """Return (path, text) of each, by directory and name; one that cannot be read counts as empty.
+
+    Where systemd boots, its own program reads them, which does not know the last one.
+    """
     paths = [f"{directory}/{name}" for directory in _DIRECTORIES for name in _names(directory)]
-    return [(path, _text(path)) for path in (*paths, _LAST)]
+    last = () if os.path.isdir("/run/systemd/system") else (_LAST,)
+    return [(path, _text(path)) for path in (*paths, *last)]
 
 
 def _names(directory: str) -> list[str]:
