@@ -33,6 +33,39 @@ def host(lab: Lab) -> Lab:
 # What is made
 
 
+def test_the_smallest_mtu_can_be_had(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.7.0.0/24", "--mtu", "68")
+    assert lab.host.ip_json("link", "show", "dev", "n")[0]["mtu"] == 68
+
+
+def test_a_program_without_a_name_is_not_found(host: Lab) -> None:
+    done = host.host.isthmus("exec", "a", "--", "", check=False)
+    assert (done.returncode, done.stderr) == (127, "error: cannot execute : No such file or directory\n")
+
+
+def test_no_default_route_leads_by_a_network_without_a_gateway(host: Lab) -> None:
+    host.host.isthmus("network", "create", "bare", "--subnet", "10.8.0.0/24", "--no-gateway")
+    done = host.host.isthmus("attach", "bare", "b", "--default-route", check=False)
+    assert (done.returncode, "no gateway" in done.stderr) == (3, True)
+
+
+def test_where_no_port_may_be_chosen_it_says_why(host: Lab) -> None:
+    host.host.sysctl("net/ipv4/ip_local_port_range", "1024 65535")
+    done = host.host.isthmus("publish", "a", "90", check=False)
+    assert (done.returncode, done.stderr.splitlines()[1]) == (3, "hint: name one: HOSTPORT:PORT")
+    assert "(1024 to 65535)" in done.stderr
+
+
+def test_a_state_directory_that_cannot_be_written_says_what_helps(lab: Lab) -> None:
+    state = lab.host.path / "state"
+    lab.host.run("sh", "-ec", f"mount --bind {state} {state}; mount -o remount,ro,bind {state}")
+    assert "ISTHMUS_STATE_DIR" in lab.host.isthmus("ns", "create", "x", check=False).stderr
+    lab.host.run("sh", "-ec", f"umount {state}; mount -t tmpfs -o size=4k,mode=700 tmpfs {state}")
+    full = lab.host.isthmus("ns", "create", "x", check=False)
+    assert full.stderr.splitlines()[-1] == "hint: make room there; nothing is lost"
+    assert "x" not in lab.host.run("ip", "netns").stdout
+
+
 def test_attach_prints_the_address_and_the_published_ports(host: Lab) -> None:
     done = host.host.isthmus("attach", "br0", "b", "--ip", "10.7.0.60", "-p", "127.0.0.1:53:53/udp")
     assert "b has 10.7.0.60 fd07::3 on br0 (eth0)" in done.stdout

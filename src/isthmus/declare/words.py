@@ -13,7 +13,7 @@ from __future__ import annotations
 from isthmus.errors import InvalidInput
 from isthmus.model.address import IPV4, IPV6, Address, Prefix
 from isthmus.model.declared import PublishWish
-from isthmus.model.network import NAT, NIC, NONE, ROUTED
+from isthmus.model.network import MTU_MIN, NAT, NIC, NONE, ROUTED
 from isthmus.model.ruleset import PROTOCOLS
 
 TYPE_CHECKING = False
@@ -48,7 +48,6 @@ __all__ = [
     "uplink",
 ]
 
-MTU_MIN: Final = 68
 MTU_MAX: Final = 65535
 PUBLISH_MAX: Final = 4096
 _NAME_BYTES: Final = 63

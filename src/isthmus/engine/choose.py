@@ -204,6 +204,8 @@ class Chooser:
         if wish.default_route and not network.has_exit:
             why = f"network {network.name} has no way out, so no default route leads by it"
             raise Refused(why, field="default-route")
+        if wish.default_route and not network.is_lan and not any(one.gateway for one in network.subnets):
+            raise Refused(f"network {network.name} has no gateway to lead a default route by", field="default-route")
         identity = before.id if before is not None else os.urandom(6).hex()
         addresses = self._addresses(wish, network, before)
         self._look_at_ports(network, addresses)

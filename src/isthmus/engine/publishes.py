@@ -224,4 +224,7 @@ def _next_free(host: Host, row: Publish, beside: Iterable[Publish], dropped: fro
         taken = [one for one in overlapping(host, candidate) if one.id not in dropped]
         if not taken and not any(one.overlaps(candidate) for one in others):
             return port
-    raise Refused(f"no host port is free for {row.protocol}")
+    raise Refused(
+        f"no host port is free for {row.protocol} beside the kernel's own ({low} to {high}) and those it reserves",
+        hint="name one: HOSTPORT:PORT",
+    )

@@ -136,6 +136,6 @@ class Commands:
             try:
                 os.rmdir(path)
             except OSError as cause:
-                if cause.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                if cause.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
                     raise
                 break  # others are there, or it never was

@@ -15,7 +15,7 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.announce import announce
 from isthmus.model.address import IPV6, Address, Mac
 from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP, Bridge, LinkAddress, Route, Veth
-from isthmus.model.network import MTU_MIN_IPV6
+from isthmus.model.network import MTU_MIN, MTU_MIN_IPV6
 from isthmus.model.plan import Add, Change, Remove, Step
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -335,8 +335,8 @@ def _has_ipv6(mtu: int) -> bool | None:
 
 
 def _other_mtu(mtu: int) -> int:
-    """Return an MTU beside this one that leaves IPv6 on the link if this one does."""
-    return mtu + 1 if mtu == MTU_MIN_IPV6 else mtu - 1
+    """Return an MTU beside this one that a link can have, and that leaves IPv6 on it if this one does."""
+    return mtu + 1 if mtu in (MTU_MIN, MTU_MIN_IPV6) else mtu - 1
 
 
 def _near_end(item: Veth) -> list[Request]:

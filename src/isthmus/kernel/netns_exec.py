@@ -7,6 +7,7 @@ Source: iproute2 6.1 lib/namespace.c (netns_switch, bind_etc).
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -54,6 +55,8 @@ def replace(argv: Sequence[str]) -> NoReturn:
     Raises:
         OSError: it is not found or cannot be executed.
     """
+    if not argv[0]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
     os.execvp(argv[0], list(argv))

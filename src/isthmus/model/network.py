@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_RECORDS",
     "HOST_END",
+    "MTU_MIN",
     "MTU_MIN_IPV6",
     "NAT",
     "NIC",
@@ -44,6 +45,7 @@ NAT: Final = "nat"
 ROUTED: Final = "routed"
 NONE: Final = "none"
 NIC: Final = "nic"
+MTU_MIN: Final = 68  # RFC 791 section 3.2
 MTU_MIN_IPV6: Final = 1280  # RFC 8200 section 5; below it a link has no IPv6 (net/ipv6/addrconf.c, addrconf_notify)
 # How the name of a host end begins.
 HOST_END: Final = "isv"

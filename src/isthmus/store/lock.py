@@ -8,6 +8,7 @@ gone, and is forgotten (journal.forget_host). Who finds itself as the last holde
 
 from __future__ import annotations
 
+import errno
 import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from stat import S_ISREG, S_IWGRP, S_IWOTH
@@ -137,7 +138,8 @@ def _open(path: str, flags: int) -> int:
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as cause:
-        raise StoreError(f"cannot open {path}: {cause.strerror}") from cause
+        hint = "mount it read-write, or name another directory: ISTHMUS_STATE_DIR" if cause.errno == errno.EROFS else ""
+        raise StoreError(f"cannot open {path}: {cause.strerror}", hint=hint) from cause
     found = os.fstat(fd)
     try:
         if not S_ISREG(found.st_mode):

@@ -140,10 +140,10 @@ class Database:
             raise self._broken(cause) from cause
 
     def _broken(self, cause: Exception) -> StoreError:
-        return StoreError(
-            f"state file {self.path}: {cause}",
-            hint="if it is lost: isthmus repair --rebuild sets it aside and makes it again from the kernel",
-        )
+        hint = "if it is lost: isthmus repair --rebuild sets it aside and makes it again from the kernel"
+        if str(cause).endswith("disk is full"):
+            hint = "make room there; nothing is lost"
+        return StoreError(f"state file {self.path}: {cause}", hint=hint)
 
     def durable(self, wanted: bool) -> None:
         """Make commits outlive a power cut, or not."""

@@ -6,6 +6,7 @@ import os
 import sys
 
 from isthmus.declare import words
+from isthmus.doors.cli.errors import INTERRUPTED
 from isthmus.doors.cli.output import note, print_lines
 from isthmus.engine import attend, clear_run, logs, run, stop
 from isthmus.errors import IsthmusError
@@ -95,9 +96,14 @@ def _tell_beside(ran: Ran, given: Given) -> None:
 
 def _logs(session: Session, given: Given) -> int:
     target, follow = words.target(given.word("TARGET"), "TARGET"), given.has("follow")
-    for piece in session.read(lambda host: logs(host, target, follow=follow)):
-        sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+    try:
+        for piece in session.read(lambda host: logs(host, target, follow=follow)):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        return INTERRUPTED  # that is how one stops to follow
     return 0
 
 
