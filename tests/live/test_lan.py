@@ -97,6 +97,146 @@ def test_an_ipv6_address_with_a_peer_gets_no_second_route(lab: Lab) -> None:
     assert carried(host, "eth0") == before
 
 
+SHARED: Final = """
+link add eth1 type veth peer name far1
+link set far1 up
+link set eth1 up
+address add 10.0.0.5/24 dev eth1
+address add 2001:db8:9::5/64 dev eth1 nodad
+route append default via 203.0.113.10
+route append default via 10.0.0.1
+route append default via 203.0.113.11
+route add 10.5.0.0/16 via 10.0.0.1
+route append 10.5.0.0/16 via 203.0.113.9
+route append 10.5.0.0/16 via 203.0.113.10
+route add 10.6.0.0/16 via 203.0.113.9 protocol static
+route append 10.6.0.0/16 via 203.0.113.9 protocol 77
+route add 10.7.0.0/16 nexthop via 203.0.113.9 nexthop via 10.0.0.1
+route append 10.7.0.0/16 via 203.0.113.9
+-6 route del default
+-6 route add default via 2001:db8:9::1 dev eth1
+-6 route append default via 2001:db8::9 dev eth0
+-6 route append default via fe80::9 dev eth0
+-6 route add 2001:db8:77::/64 dev eth1
+-6 route append 2001:db8:77::/64 dev eth0
+-6 route append 2001:db8:77::/64 via 2001:db8::9
+-6 route append 2001:db8:77::/64 via 2001:db8::a
+-6 route add 2001:db8:77::/64 via 2001:db8::b metric 20
+"""
+
+
+def routes(host: Host) -> list[str]:
+    """Return the routes of table main in the kernel's order, without what is that of a single link."""
+    found = []
+    for family in ("-4", "-6"):
+        found += host.run("ip", family, "route", "show").stdout.splitlines()
+    return [re.sub(r" (expires|hoplimit) \S+", "", one).rstrip() for one in found if not one.startswith("fe80::/64")]
+
+
+def moved(lines: list[str]) -> list[str]:
+    return [one.replace(" eth0", " lan0") for one in lines]
+
+
+def test_routes_with_others_to_the_same_destination_keep_their_order_and_leave_those_alone(lab: Lab) -> None:
+    host = lab.host
+    for line in SHARED.strip().splitlines():
+        host.run("ip", *line.split())
+    before = routes(host)
+    host.isthmus(*CREATE)
+    assert routes(host) == moved(before)
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert routes(host) == before
+
+
+@pytest.mark.parametrize("sends", [1, 2, 3])
+def test_a_kill_between_two_sends_of_a_move_loses_no_route(lab: Lab, sends: int) -> None:
+    host = lab.host
+    for line in SHARED.strip().splitlines():
+        host.run("ip", *line.split())
+    before = routes(host)
+    source = f"""
+import os
+from isthmus.kernel import nic
+send, sent = nic._send, []
+def killed(*args):
+    send(*args)
+    sent.append(args)
+    if len(sent) == {sends}:
+        os.kill(os.getpid(), 9)
+nic._send = killed
+do(create_network, NetworkWish(name="lan0", uplink="nic", nic="eth0"), confirm_within=0)
+"""
+    with pytest.raises(AssertionError):
+        drive(host, source)
+    assert routes(host) != before
+    host.isthmus("repair")
+    assert routes(host) == before
+    assert not is_on_bridge(host)
+    host.isthmus(*CREATE)
+    assert routes(host) == moved(before)
+
+
+ADVERTISER: Final = """
+import socket, struct, sys
+sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+body = struct.pack(">BBHBBHII", 134, 0, 0, 64, 0, int(sys.argv[2]), 0, 0)
+body += struct.pack(">BBBBIII", 3, 4, 64, 0xC0, 3600, 1800, 0) + socket.inet_pton(socket.AF_INET6, sys.argv[3])
+sock.sendto(body, ("ff02::1", 0, 0, socket.if_nametoindex(sys.argv[1])))
+"""
+
+
+def advertise(lab: Lab, lifetime: int = 1800) -> None:
+    """Have a router of the LAN say that it is one, and that 2001:db8:5::/64 is on the LAN."""
+    lab.lan.sysctl("net/ipv6/conf/eth0/forwarding", 1)
+    lab.lan.python(ADVERTISER, "eth0", str(lifetime), "2001:db8:5::")
+
+
+def ways_out6(host: Host) -> list[tuple[str, str]]:
+    return [(one["gateway"], one["dev"]) for one in host.ip_json("-6", "route", "show", "default")]
+
+
+def global6(host: Host, link: str) -> list[tuple[bool, bool]]:
+    """Return of a link's own addresses of 2001:db8:5::/64 whether they are temporary, and whether a leader of such."""
+    found = host.ip_json("-6", "address", "show", "dev", link)[0]["addr_info"]
+    found = [one for one in found if one.get("local", "").startswith("2001:db8:5:") and not one.get("tentative")]
+    return sorted((bool(one.get("temporary")), bool(one.get("mngtmpaddr"))) for one in found)
+
+
+def test_what_the_kernel_learned_of_a_router_is_learned_on_the_bridge_too(lab: Lab) -> None:
+    host = lab.host
+    lab.lan.run("ip", "addr", "add", "2001:db8:5::a/64", "dev", "eth0", "nodad")
+    host.sysctl("net/ipv6/conf/eth0/use_tempaddr", 2)
+    # Another link's route of the same metric, which that of a program would be joined with.
+    host.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "far1")
+    host.run("sh", "-c", "ip link set far1 up; ip link set eth1 up; ip addr add 2001:db8:9::5/64 dev eth1 nodad")
+    host.run("ip", "-6", "route", "replace", "default", "via", "2001:db8:9::1", "dev", "eth1")
+    advertise(lab)
+    own = [(False, True), (True, False)]
+    wait_for(lambda: len(ways_out6(host)) == 2 and global6(host, "eth0") == own, "what is learned")
+    before = routes(host)
+    told = host.isthmus(*CREATE)
+    assert "is leased" not in told.stderr
+    assert " is temporary: the kernel makes another on lan0" in told.stderr
+    assert routes(host) == [one.replace(" proto ra", "") for one in moved(before)]
+    assert host.pings("2001:db8:5::a")
+    wait_for(lambda: global6(host, "lan0") == own, "another temporary address")
+    assert host.isthmus("repair").stdout == "nothing to change\n"
+    host.isthmus("forwarding", "on", "-6")
+    assert len(ways_out6(host)) == 2
+    host.isthmus("forwarding", "off", "-6")
+    advertise(lab, lifetime=0)
+    wait_for(lambda: ways_out6(host) == [("2001:db8:9::1", "eth1")], "the route's end")
+    advertise(lab)
+    wait_for(lambda: len(ways_out6(host)) == 2, "the route again")
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert [one.replace(" proto ra", "") for one in routes(host)] == [one.replace(" proto ra", "") for one in before]
+    wait_for(lambda: global6(host, "eth0") == own, "another temporary address")
+    assert host.pings("2001:db8:5::a")
+    advertise(lab, lifetime=0)
+    wait_for(lambda: ways_out6(host) == [("2001:db8:9::1", "eth1")], "the route's end")
+
+
 def listens(pid: int, groups: int) -> bool:
     """Tell whether somebody listens to groups of rtnetlink where a process is."""
     lines = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]

@@ -147,7 +147,9 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish, bridges: tuple[str
 
     addresses = [rtnl_address.decode(one) for one in host.access.route(HOST).dump(rtnl_address.of_link(link.index))]
     leased = [one for one in addresses if one.address.family == 4 and one.is_leased]
-    leased6 = [one for one in addresses if one.address.family == 6 and one.is_leased and not one.is_learned]
+    leased6 = [one for one in addresses if one.address.family == 6 and one.is_leased]
+    leased6 = [one for one in leased6 if not one.is_learned and not one.is_secondary]
+    temporary = [one for one in addresses if one.address.family == 6 and one.is_secondary]
     managers = managers_of(link, bridges)
     for one in managers:
         if one.leases or one.clears:
@@ -167,6 +169,9 @@ def _heed_managers(host: Host, link: Link, wish: NetworkWish, bridges: tuple[str
         host.notes.append(f"{_told(leased)} of {link.name} is leased, and nobody renews it: --dhcp auto would")
     if leased6:
         host.notes.append(f"{_told(leased6)} of {link.name} is leased, and nobody renews it: a fixed one would stay")
+    for address in temporary:
+        again = f"the kernel makes another on {bridges[0]}, and what was opened from this one ends"
+        host.notes.append(f"address {address.address} of {link.name} is temporary: {again}")
 
 
 def _again(host: Host, link: Link, manager: Manager, leased: list[rtnl_address.IpAddress]) -> str:

@@ -12,6 +12,7 @@ import errno
 
 from isthmus.errors import KernelError, Refused
 from isthmus.kernel.access import Access
+from isthmus.kernel.learned import is_learned, learn, learned_routes
 from isthmus.kernel.settling import await_usable
 from isthmus.kernel.sysctl import conf_values
 from isthmus.model.address import IPV6, Address
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any, Final
 
+    from isthmus.model.host import Arrival
+    from isthmus.model.host import CarriedKind as Kind
     from isthmus.model.network import Borrowed
     from isthmus.netlink.rtnl.link import Link
     from isthmus.netlink.wire import Request
 
-    Messages = list[tuple[Request, bool]]  # whether what it is about may be gone already
+    Messages = list[tuple[Request, frozenset[int]]]  # with what refusals one is content
 
 __all__ = ["await_running", "find_nic", "generate_addresses", "move_back", "move_onto", "read_carried", "read_nic"]
 
@@ -41,7 +44,9 @@ _NOT_COPIED: Final = frozenset({"addr_gen_mode", "mc_forwarding", "mtu", "route_
 # A new bridge has these of `default`, which need not be what its interface has; later they are whoever's asks for them.
 _FORWARDING: Final = frozenset({"forwarding", "force_forwarding"})
 _UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
+_NONE: Final = frozenset[int]()
 _ABSENT: Final = frozenset({errno.ENOENT, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
+_THERE: Final = frozenset({errno.EEXIST})
 
 
 def read_carried(access: Access, name: str) -> tuple[Carried, ...]:
@@ -59,10 +64,32 @@ def read_carried(access: Access, name: str) -> tuple[Carried, ...]:
             newest_first = [one for one in payloads if one[0] == rtnl.AF_INET6]
             payloads = [one for one in payloads if one[0] != rtnl.AF_INET6] + newest_first[::-1]
             addresses = payloads
-        if kind == rtnl.ROUTE:
-            payloads.sort(key=rtnl.needs_another)
-        found += [Carried(kind=kind, payload=one, words=words(kind, one, name, link.index)) for one in payloads]
+        arrivals: list[tuple[bytes, Arrival]] = [
+            (one, "made" if rtnl.is_made(kind, one, addresses) else "last") for one in payloads
+        ]
+        if kind == rtnl.ROUTE and payloads:
+            arrivals = _routes(access, link, arrivals)
+        for payload, arrival in arrivals:
+            told = words(kind, payload, name, link.index, arrival)
+            found.append(Carried(kind=kind, payload=payload, words=told, arrival=arrival))
     return tuple(found)
+
+
+def _routes(access: Access, link: Link, arrivals: list[tuple[bytes, Arrival]]) -> list[tuple[bytes, Arrival]]:
+    """Return routes of a family in the order in which they can be made again, and how each comes.
+
+    Those to the same destination keep their order: IPv4 ones come before those of other links, or behind them. (IPv6
+    has no place but behind all; which of them is used, it chooses by more than their order.)
+    """
+    if arrivals[0][0][0] == rtnl.AF_INET6:
+        learned = learned_routes(link.name)
+        split = [(leg, arrival) for one, arrival in arrivals for leg in rtnl.legs(one, link.index)]
+        ordered = [(one, "learned" if is_learned(one, learned) else arrival) for one, arrival in split]
+    else:
+        behind = rtnl.behind_others(access.route(HOST).dump(rtnl.routes(rtnl.AF_INET)), link.index)
+        last = [(one, arrival) for one, arrival in arrivals if one in behind]
+        ordered = [(one, "first") for one, _ in reversed(arrivals) if one not in behind] + last
+    return sorted(ordered, key=lambda one: rtnl.needs_another(one[0]))
 
 
 def find_nic(access: Access, name: str, bridge: str) -> Link | None:
@@ -134,11 +161,8 @@ def move_onto(access: Access, item: BridgedNic) -> None:
     """
     nic, bridge = _ends(access, item)
     enslave = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="enslave", master=bridge.index)
-    joining: Messages = [(one, False) for one in (enslave, *rtnl_link.see_carriers(nic.name, bridge.index))]
-    arriving, leaving = _moves(access, item, nic, bridge)
-    _send(access, [*joining, *arriving])
-    await_usable(access, HOST, bridge.index, _usable_at_once(item), _PATIENCE_S)
-    _send(access, leaving)
+    joining: Messages = [(one, _NONE) for one in (enslave, *rtnl_link.see_carriers(nic.name, bridge.index))]
+    _move(access, item, (nic, bridge), joining, [])
 
 
 def move_back(access: Access, item: BridgedNic) -> None:
@@ -157,21 +181,19 @@ def move_back(access: Access, item: BridgedNic) -> None:
         raise
     free = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="take off its bridge", master=0)
     ready = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="set up", up=True)
-    arriving, leaving = _moves(access, item, bridge, nic)
-    _send(access, [(ready, False), *arriving])
-    await_usable(access, HOST, nic.index, _usable_at_once(item), _PATIENCE_S)
-    _send(access, [(free, False), *leaving])
+    _move(access, item, (bridge, nic), [(ready, _NONE)], [(free, _NONE)])
 
 
 def generate_addresses(access: Access, name: str) -> None:
     """Have a link that comes up the next time get its link-local address, and none now; it may be gone."""
     request = rtnl_link.change(0, by_name=name, subject=f"link {name}", no_link_local=False)
-    _send(access, [(request, True)])
+    _send(access, [(request, _ABSENT)])
 
 
 def _usable_at_once(item: BridgedNic) -> set[Address]:
-    """Return the IPv6 addresses that are carried, but those whose detection of duplicates is to go on."""
-    found = [rtnl_address.decode(one.payload) for one in item.carried if one.kind == rtnl.ADDRESS]
+    """Return the IPv6 addresses that are hung, but those whose detection of duplicates is to go on."""
+    hung = [one for one in item.carried if one.kind == rtnl.ADDRESS and one.arrival != "made"]
+    found = [rtnl_address.decode(one.payload) for one in hung]
     return {one.address for one in found if one.address.family == IPV6 and not one.is_tentative}
 
 
@@ -185,38 +207,60 @@ def _ends(access: Access, item: BridgedNic) -> tuple[Link, Link]:
     return found[0], found[1]
 
 
-def _moves(access: Access, item: BridgedNic, old: Link, new: Link) -> tuple[Messages, Messages]:
-    """Return the requests that hang things on the new link, and those that take them off the old one.
-
-    An address that the new link has is left there: a move came to nothing half-way. The one of the two that has no
-    `nodad` has the flags that it began with.
-    """
-    held = {rtnl.identity(one) for one in access.route(HOST).dump(rtnl_address.of_link(new.index))}
-    source, target = (old.index, old.name), (new.index, new.name)
-    arriving: Messages = []
-    leaving: Messages = []
-    settling: Messages = []
+def _move(access: Access, item: BridgedNic, ends: tuple[Link, Link], opening: Messages, closing: Messages) -> None:
+    """Hang things on the second of two links, and then take them off the first: the routes at once."""
+    old, new = ends
+    arriving, leaving = _arriving(access, item, old, new), list(_leaving(item, old))
+    _send(access, [*opening, *arriving])
     for one in item.carried:
-        gone = rtnl.drop(one.kind, one.payload, *source)
+        if one.arrival == "learned":
+            learn(one.payload, new.index, _subject(one, old))
+    _send(access, [message for kind, message in leaving if kind == rtnl.ROUTE])
+    await_usable(access, HOST, new.index, _usable_at_once(item), _PATIENCE_S)
+    rest = [message for kind, message in leaving if kind != rtnl.ROUTE]
+    _send(access, [*closing, *rest, *_settling(item, old, new)])
+
+
+def _arriving(access: Access, item: BridgedNic, old: Link, new: Link) -> Messages:
+    """Return the requests that hang things on the new link. What it has already was left there half-way."""
+    held = {rtnl.identity(one) for one in access.route(HOST).dump(rtnl_address.of_link(new.index))}
+    found: Messages = []
+    for one in item.carried:
+        if one.arrival in ("learned", "made") or (one.kind == rtnl.ADDRESS and rtnl.identity(one.payload) in held):
+            continue
+        hung = rtnl.hang(one.kind, one.payload, (old.index, old.name), (new.index, new.name), one.arrival)
+        hung.subject = _subject(one, old)
+        found.append((hung, _THERE if one.kind == rtnl.ROUTE else _NONE))
+    return found
+
+
+def _subject(one: Carried, old: Link) -> str:
+    verb = 2 if one.words[0].startswith("-") else 1
+    return f"{one.kind} {' '.join(one.words[verb + 1 :]).format(dev=old.name)}"
+
+
+def _leaving(item: BridgedNic, old: Link) -> Iterator[tuple[Kind, tuple[Request, frozenset[int]]]]:
+    """Yield the requests that take things off the old link, the last one first."""
+    for one in reversed(item.carried):
+        gone = rtnl.drop(one.kind, one.payload, old.index, old.name)
         if gone is not None:
-            leaving.insert(0, (gone, True))
-        if one.kind != rtnl.ADDRESS or rtnl.identity(one.payload) not in held:
-            hung = rtnl.hang(one.kind, one.payload, source, target)
-            hung.subject = f"{one.kind} {' '.join(one.words[one.words.index('replace') + 1 :]).format(dev=old.name)}"
-            arriving.append((hung, False))
-        settled = rtnl.settle(one.payload, source, target) if one.kind == rtnl.ADDRESS else None
-        if settled is not None:
-            settling.append((settled, False))
-    return arriving, [*leaving, *settling]
+            yield one.kind, (gone, _ABSENT)
+
+
+def _settling(item: BridgedNic, old: Link, new: Link) -> Messages:
+    """Return the requests that give the addresses without `nodad` the flags that they began with."""
+    found = [one for one in item.carried if one.kind == rtnl.ADDRESS and one.arrival != "made"]
+    settled = [rtnl.settle(one.payload, (old.index, old.name), (new.index, new.name)) for one in found]
+    return [(one, _NONE) for one in settled if one is not None]
 
 
 def _send(access: Access, requests: Messages) -> None:
     answers = access.route(HOST).ask([request for request, _ in requests])
-    for answer, (_, absent_ok) in zip(answers, requests, strict=True):
+    for answer, (_, content) in zip(answers, requests, strict=True):
         if answer.errno in _UNREACHABLE:
             raise Refused(
                 f"{answer.error()}: its gateway is not reached any more",
                 hint="delete that route, or make the gateway reachable again, and say it once more",
             )
-        if answer.errno and not (absent_ok and answer.errno in _ABSENT):
+        if answer.errno and answer.errno not in content:
             raise answer.error()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Final, Literal
 
     CarriedKind = Literal["address", "nexthop", "route", "neighbour"]
+    Arrival = Literal["first", "last", "learned", "made"]
     Key = tuple[object, ...]
     HostState = dict[Key, "HostObject"]
 
@@ -159,12 +160,14 @@ class Carried(Value):
     """What hangs on a link and moves with it: an address, a next hop, a route, a permanent neighbour.
 
     `kind` is one of netlink/rtnl/carried.py, `payload` the kernel's own message; `words` is what ip(8) is told,
-    with `{dev}` for the link's name.
+    with `{dev}` for the link's name. `arrival` is how it comes to the new link: before or behind all to the same
+    destination, as learned of a router, or made by the kernel itself, so that it is only taken off the old one.
     """
 
     kind: CarriedKind
     payload: bytes
     words: tuple[str, ...] = ()
+    arrival: Arrival = "last"
 
 
 class BridgedNic(Value):

@@ -24,6 +24,7 @@ __all__ = [
     "MESSAGE_HEADER",
     "NLA_F_NESTED",
     "NLM_F_ACK",
+    "NLM_F_APPEND",
     "NLM_F_CREATE",
     "NLM_F_DUMP",
     "NLM_F_DUMP_INTR",
@@ -57,6 +58,7 @@ NLM_F_REPLACE: Final = 0x100
 NLM_F_EXCL: Final = 0x200
 NLM_F_DUMP: Final = 0x300
 NLM_F_CREATE: Final = 0x400
+NLM_F_APPEND: Final = 0x800
 NLA_F_NESTED: Final = 0x8000
 _TYPE_MASK: Final = 0x3FFF
 

@@ -345,7 +345,12 @@ def _bridged_nic(step: Step, item: BridgedNic) -> Iterator[str]:
     else:
         yield _command("ip", "link", "set", "dev", item.name, "up")
     for one in item.carried:
-        yield _command("ip", *_placed(one, new), *(("nodad",) if _has_detection(one) else ()))
+        if one.arrival != "made":
+            yield _command("ip", *_placed(one, new), *(("nodad",) if _has_detection(one) else ()))
+    for one in reversed(item.carried):
+        if one.kind == "route":
+            family, kind, _, *rest = _placed(one, old)
+            yield _command("ip", family, kind, "delete", *rest)
     if isinstance(step, Remove):
         yield _command("ip", "link", "set", "dev", item.name, "nomaster")
     for one in reversed(item.carried):
@@ -358,7 +363,7 @@ def _bridged_nic(step: Step, item: BridgedNic) -> Iterator[str]:
                 "ip", "neighbour", "delete", *words[2 : 4 if words[2] == "proxy" else 3], *words[last : last + 2]
             )
     for one in item.carried:
-        if _has_detection(one):
+        if _has_detection(one) and one.arrival != "made":
             yield _command("ip", *_placed(one, new))
 
 

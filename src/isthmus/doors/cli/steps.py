@@ -253,8 +253,9 @@ def _noun(item: HostObject) -> str:
 
 
 def _nic(item: BridgedNic) -> str:
-    addresses = [one.words[2] for one in item.carried if one.kind == "address"]
-    routes = sum(one.kind in ("route", "nexthop") for one in item.carried)
+    hung = [one for one in item.carried if one.arrival != "made"]
+    addresses = [one.words[2] for one in hung if one.kind == "address"]
+    routes = sum(one.kind in ("route", "nexthop") for one in hung)
     moved = [*addresses, *([f"{routes} route{'s' * (routes != 1)}"] if routes else [])]
     return f"link {item.name} on bridge {item.bridge}" + (f", with {', '.join(moved)}" if moved else "")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 
 from isthmus.netlink.wire import (
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_REPLACE,
     Request,
@@ -24,9 +25,10 @@ from isthmus.netlink.wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Final
 
+    from isthmus.model.host import Arrival
     from isthmus.model.host import CarriedKind as Kind
 
 __all__ = [
@@ -36,13 +38,17 @@ __all__ = [
     "NEIGHBOUR",
     "NEXTHOP",
     "ROUTE",
+    "behind_others",
     "drop",
     "dump",
     "follows",
     "hang",
     "identity",
     "is_failed",
+    "is_made",
+    "legs",
     "needs_another",
+    "routes",
     "settle",
 ]
 
@@ -54,7 +60,7 @@ AF_INET: Final = 2
 AF_INET6: Final = 10
 
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _RTM_NEWNEXTHOP, _RTM_GETNEXTHOP = 104, 106
 
@@ -66,6 +72,7 @@ RTNEXTHOP: Final = Struct("=HBBi")  # len, flags, hops, ifindex
 
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 6, 8
 IFA_F_OPTIMISTIC, IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_NOPREFIXROUTE = 0x04, 0x02, 0x08, 0x40, 0x200
+IFA_F_TEMPORARY, IFA_F_PERMANENT = 0x01, 0x80
 # What an operator may set: NODAD, OPTIMISTIC, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN.
 IFA_F_SETTABLE: Final = 0x02 | 0x04 | 0x10 | 0x100 | 0x200 | 0x400
 RTA_DST, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 3, 4, 5, 6
@@ -92,9 +99,7 @@ def dump(index: int) -> list[tuple[Kind, Request]]:
     ]
     of_link = NHMSG.pack(0, 0, 0, 0) + attr_u32(NHA_OIF, index)
     requests.append((NEXTHOP, Request(_RTM_GETNEXTHOP, 0, of_link, "dump", "next hops")))
-    for family in (AF_INET, AF_INET6):
-        head = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        requests.append((ROUTE, Request(_RTM_GETROUTE, 0, head + attr_u32(RTA_OIF, index), "read routes", what)))
+    requests += [(ROUTE, routes(family, index)) for family in (AF_INET, AF_INET6)]
     for flags in (0, _NTF_PROXY):
         head = NDMSG.pack(0, 0, 0, flags, 0)
         extra = attr_u32(_NDA_IFINDEX, index) if not flags else b""
@@ -102,9 +107,15 @@ def dump(index: int) -> list[tuple[Kind, Request]]:
     return requests
 
 
+def routes(family: int, index: int = 0) -> Request:
+    """Ask for the routes of all tables, as a dump: those out of a link, or all."""
+    head = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + (attr_u32(RTA_OIF, index) if index else b"")
+    return Request(_RTM_GETROUTE, 0, head, "read routes", f"of link {index}" if index else "")
+
+
 @decoder
 def follows(kind: Kind, payload: bytes, index: int, addresses: Iterable[bytes]) -> bool:
-    """Whether what a dump brought moves with the link: not what the kernel makes of the `addresses` by itself."""
+    """Whether what a dump brought leaves with the link: not what the kernel takes away with the `addresses`."""
     if kind == NEIGHBOUR:
         _, at, state, flags, _ = NDMSG.unpack_from(payload)
         return at == index and bool(state & _NUD_PERMANENT or flags & _NTF_PROXY) and not _is_group(payload)
@@ -119,7 +130,7 @@ def _is_group(payload: bytes) -> bool:
 
 
 def _is_route_of_its_own(payload: bytes, index: int, addresses: Iterable[bytes]) -> bool:
-    family, length, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(payload)
+    _, _, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(payload)
     found = attributes(payload, RTMSG.size)
     if RTA_NH_ID in found or index not in _ifindexes(found):
         return False  # it goes with its next hop
@@ -127,9 +138,71 @@ def _is_route_of_its_own(payload: bytes, index: int, addresses: Iterable[bytes])
         return True
     if table == _RT_TABLE_LOCAL or kind != _RTN_UNICAST:
         return False
-    return RTA_GATEWAY in found or not any(
-        _makes_route(one, family, found.get(RTA_DST, b""), length) for one in addresses
-    )
+    makers = [] if RTA_GATEWAY in found else _makers(payload, addresses)
+    return not makers or not all(_takes_route_away(one) for one in makers)
+
+
+def _makers(payload: bytes, addresses: Iterable[bytes]) -> list[bytes]:
+    family, length, *_ = RTMSG.unpack_from(payload)
+    prefix = attributes(payload, RTMSG.size).get(RTA_DST, b"")
+    return [one for one in addresses if _makes_route(one, family, prefix, length)]
+
+
+def _takes_route_away(address: bytes) -> bool:
+    """Whether its connected route goes with it: that of an IPv6 address with a lifetime waits to expire."""
+    return address[0] == AF_INET or bool(_flags(address, attributes(address, IFADDRMSG.size)) & IFA_F_PERMANENT)
+
+
+@decoder
+def is_made(kind: Kind, payload: bytes, addresses: Iterable[bytes]) -> bool:
+    """Whether what leaves with a link is made at the new one by the kernel itself: of one of the `addresses`.
+
+    A temporary address (RFC 8981), and the connected route of one with a lifetime.
+    """
+    if kind == ADDRESS:
+        found = attributes(payload, IFADDRMSG.size)
+        return payload[0] == AF_INET6 and bool(_flags(payload, found) & IFA_F_TEMPORARY)
+    if kind != ROUTE or RTMSG.unpack_from(payload)[5] != _RTPROT_KERNEL:
+        return False
+    return RTA_GATEWAY not in attributes(payload, RTMSG.size) and bool(_makers(payload, addresses))
+
+
+@decoder
+def legs(payload: bytes, index: int) -> list[bytes]:
+    """Return a route; of an IPv6 one with several legs those out of one link, which the kernel keeps one by one."""
+    hops = attributes(payload, RTMSG.size).get(RTA_MULTIPATH)
+    if payload[0] != AF_INET6 or hops is None:
+        return [payload]
+    rest = [attr(kind, data) for kind, data in attribute_list(payload, RTMSG.size) if kind != RTA_MULTIPATH]
+    head = payload[: RTMSG.size] + b"".join(rest)
+    return [head + attr(RTA_MULTIPATH, one) for one in _split(hops) if RTNEXTHOP.unpack_from(one)[3] == index]
+
+
+def _split(hops: bytes) -> Iterator[bytes]:
+    offset = 0
+    while offset + RTNEXTHOP.size <= len(hops):
+        size = max(RTNEXTHOP.unpack_from(hops, offset)[0], RTNEXTHOP.size)
+        yield hops[offset : offset + size]
+        offset += (size + 3) & ~3
+
+
+@decoder
+def behind_others(payloads: Iterable[bytes], index: int) -> set[bytes]:
+    """Return those routes out of a link, of all of a family, that come behind one out of another link.
+
+    Of the same table, destination, type of service and metric: which comes first is the one that is used.
+    """
+    others = set()
+    behind = set()
+    for payload in payloads:
+        _, length, _, tos, *_ = RTMSG.unpack_from(payload)
+        found = attributes(payload, RTMSG.size)
+        key = (found.get(RTA_TABLE), found.get(RTA_DST), length, tos, found.get(RTA_PRIORITY))
+        if index not in _ifindexes(found):
+            others.add(key)
+        elif key in others:
+            behind.add(payload)
+    return behind
 
 
 @decoder
@@ -141,13 +214,7 @@ def needs_another(payload: bytes) -> bool:
 
 def _ifindexes(found: Mapping[int, bytes]) -> set[int]:
     indexes = {int.from_bytes(found[RTA_OIF], "little")} if RTA_OIF in found else set()
-    hops = found.get(RTA_MULTIPATH, b"")
-    offset = 0
-    while offset + RTNEXTHOP.size <= len(hops):
-        size, _, _, index = RTNEXTHOP.unpack_from(hops, offset)
-        indexes.add(index)
-        offset += max((size + 3) & ~3, RTNEXTHOP.size)
-    return indexes
+    return indexes.union(RTNEXTHOP.unpack_from(one)[3] for one in _split(found.get(RTA_MULTIPATH, b"")))
 
 
 def _makes_route(address: bytes, family: int, prefix: bytes, length: int) -> bool:
@@ -182,14 +249,21 @@ def identity(payload: bytes) -> tuple[object, ...]:
 
 
 @decoder
-def hang(kind: Kind, payload: bytes, source: tuple[int, str], target: tuple[int, str]) -> Request:
-    """Hang it on another link; links are (ifindex, name). An IPv6 address can be used at once there."""
+def hang(
+    kind: Kind, payload: bytes, source: tuple[int, str], target: tuple[int, str], arrival: Arrival = "last"
+) -> Request:
+    """Hang it on another link; links are (ifindex, name). An IPv6 address can be used at once there.
+
+    A route is added beside all that there are: to replace one is to replace the first to that destination with that
+    metric, whosever it is.
+    """
     if kind == ADDRESS:
         return _address(payload, source, target, nodad=True)
     if kind == NEXTHOP:
         return _nexthop(payload, target[0])
     if kind == ROUTE:
-        return _route(payload, source[0], target[0])
+        flags = NLM_F_CREATE if arrival == "first" else NLM_F_CREATE | NLM_F_APPEND
+        return Request(_RTM_NEWROUTE, flags, _route(payload, source[0], target[0]), "move", "route")
     family, _, state, flags, which = NDMSG.unpack_from(payload)
     head = NDMSG.pack(family, target[0], state, flags, which)
     kept = b"".join(attr(one, data) for one, data in attribute_list(payload, NDMSG.size) if one in (NDA_DST, 2, 12))
@@ -207,13 +281,15 @@ def settle(payload: bytes, source: tuple[int, str], target: tuple[int, str]) -> 
 
 @decoder
 def drop(kind: Kind, payload: bytes, index: int, name: str) -> Request | None:
-    """Take what was hung elsewhere off its old link; None: it left by being replaced."""
+    """Take what was hung elsewhere off its old link; None: a next hop left by being replaced."""
     if kind == ADDRESS:
         family, length, _, _, _ = IFADDRMSG.unpack_from(payload)
         found = attributes(payload, IFADDRMSG.size)
         kept = b"".join(attr(one, found[one]) for one in (IFA_LOCAL, IFA_ADDRESS) if one in found)
         head = IFADDRMSG.pack(family, length, 0, 0, index)
         return Request(_RTM_DELADDR, 0, head + kept, "delete address of", f"link {name}")
+    if kind == ROUTE:
+        return Request(_RTM_DELROUTE, 0, _route(payload, index, index), "delete route of", f"link {name}")
     if kind == NEIGHBOUR:
         family, _, _, flags, _ = NDMSG.unpack_from(payload)
         destination = attributes(payload, NDMSG.size)[NDA_DST]
@@ -259,7 +335,7 @@ def _nexthop(payload: bytes, index: int) -> Request:
     return Request(_RTM_NEWNEXTHOP, _SET, b"".join(parts), "move", "next hop")
 
 
-def _route(payload: bytes, source: int, target: int) -> Request:
+def _route(payload: bytes, source: int, target: int) -> bytes:
     *head, flags = RTMSG.unpack_from(payload)
     parts = [RTMSG.pack(*head, flags & RTNH_F_ONLINK)]
     for kind, data in attribute_list(payload, RTMSG.size):
@@ -272,7 +348,7 @@ def _route(payload: bytes, source: int, target: int) -> Request:
             parts += [attr_u32(RTA_EXPIRES, expires // _HZ)] if expires > 0 else []
         elif kind not in (RTA_IIF, RTA_EXPIRES):
             parts.append(attr(kind, data))
-    return Request(_RTM_NEWROUTE, _SET, b"".join(parts), "move", "route")
+    return b"".join(parts)
 
 
 def _hops(data: bytes, source: int, target: int) -> bytes:

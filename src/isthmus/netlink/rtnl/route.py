@@ -46,11 +46,13 @@ _RTA_OIF: Final = 4
 _RTA_GATEWAY: Final = 5
 _RTA_PRIORITY: Final = 6
 _RTA_MULTIPATH: Final = 9
+_RTA_CACHEINFO: Final = 12
 _RTA_TABLE: Final = 15
 _RT_TABLE_MAIN: Final = 254
 _RT_TABLE_LOCAL: Final = 255
 _RTN_UNICAST: Final = 1
 _RTN_LOCAL: Final = 2
+_RTPROT_BOOT: Final = 3
 _RTPROT_RA: Final = 9
 _RT_SCOPE_UNIVERSE: Final = 0
 
@@ -75,6 +77,7 @@ class IpRoute(Value):
     protocol: int
     kind: int
     priority: int
+    is_relearned: bool = False
 
     @property
     def is_default(self) -> bool:
@@ -88,8 +91,8 @@ class IpRoute(Value):
 
     @property
     def is_learned(self) -> bool:
-        """Whether it came by a router advertisement."""
-        return self.protocol == _RTPROT_RA
+        """Whether it came by a router advertisement, or is one that did and moved (kernel/learned.py)."""
+        return self.protocol == _RTPROT_RA or self.is_relearned
 
 
 def add(prefix: Prefix, via: Address, index: int, subject: object) -> Request:
@@ -160,6 +163,7 @@ def decode(payload: bytes) -> IpRoute:
         protocol=protocol,
         kind=kind,
         priority=int.from_bytes(found.get(_RTA_PRIORITY, b""), "little"),
+        is_relearned=protocol == _RTPROT_BOOT and any(found.get(_RTA_CACHEINFO, b"")[8:12]),  # it expires
     )
 
 

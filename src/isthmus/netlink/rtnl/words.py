@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Final
 
-    from isthmus.model.host import CarriedKind
+    from isthmus.model.host import Arrival, CarriedKind
 
 __all__ = ["words"]
 
@@ -48,13 +48,13 @@ _NHA_GATEWAY: Final = 6
 
 
 @decoder
-def words(kind: CarriedKind, payload: bytes, name: str, index: int) -> tuple[str, ...]:
+def words(kind: CarriedKind, payload: bytes, name: str, index: int, arrival: Arrival) -> tuple[str, ...]:
     """Return the words after `ip` that hang it on a link; `{dev}` stands for the link, `name` is its present one."""
     match kind:
         case rtnl.ADDRESS:
             return tuple(_address(payload, name))
         case rtnl.ROUTE:
-            return tuple(_route(payload, index))
+            return tuple(_route(payload, index, "prepend" if arrival == "first" else "append"))
         case rtnl.NEXTHOP:
             return tuple(_nexthop(payload))
         case _:
@@ -99,10 +99,10 @@ def _lifetime(seconds: int) -> str:
     return "forever" if seconds == _FOREVER else str(seconds)
 
 
-def _route(payload: bytes, index: int) -> Iterator[str]:
+def _route(payload: bytes, index: int, verb: str) -> Iterator[str]:
     family, length, source_length, tos, table, protocol, scope, kind, flags = rtnl.RTMSG.unpack_from(payload)
     found = attributes(payload, rtnl.RTMSG.size)
-    yield from ("-4" if family == rtnl.AF_INET else "-6", "route", "replace")
+    yield from ("-4" if family == rtnl.AF_INET else "-6", "route", verb)
     if kind in _KINDS:
         yield _KINDS[kind]
     yield f"{_text(found[rtnl.RTA_DST])}/{length}" if length else "default"
