@@ -311,6 +311,49 @@ def test_the_bridge_forwards_what_the_interface_forwarded(lab: Lab, case: str) -
     assert sysctls(host) == before
 
 
+def forwarded(host: Host) -> dict[str, list[str]]:
+    """Return the links that forward, by family."""
+    names = {"4": "ipv4/conf/{}/forwarding", "6": "ipv6/conf/{}/force_forwarding"}
+    links = [one["ifname"] for one in host.ip_json("link", "show")]
+    return {key: [one for one in links if host.sysctl("net/" + name.format(one)) == "1"] for key, name in names.items()}
+
+
+@pytest.mark.parametrize("link", ["eth0", "lan0"])
+def test_forwarding_that_was_asked_for_of_the_interface_holds_for_its_bridge(lab: Lab, link: str) -> None:
+    host = lab.host
+    before = sysctls(host)
+    host.isthmus("forwarding", "on", "--link", "eth0")
+    host.isthmus(*CREATE)
+    assert forwarded(host) == {"4": ["eth0", "lan0"], "6": ["eth0", "lan0"]}
+    shown = json.loads(host.isthmus("forwarding", "--link", "lan0", "--format", "json").stdout)
+    assert [one["by"] for one in shown] == [["isthmus forwarding"]] * 2
+    host.sysctl("net/ipv4/conf/lan0/forwarding", 0)
+    host.isthmus("repair")
+    assert forwarded(host)["4"] == ["eth0", "lan0"]
+    host.isthmus("forwarding", "off", "--link", link)
+    assert forwarded(host) == {"4": [], "6": []}
+    host.isthmus("forwarding", "on", "-4", "--link", link)
+    assert forwarded(host) == {"4": ["eth0", "lan0"], "6": []}
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert forwarded(host) == {"4": ["eth0"], "6": []}
+    host.isthmus("forwarding", "off", "--link", "eth0")
+    assert sysctls(host) == before
+
+
+def test_what_a_network_needs_of_the_bridge_stays_on(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("forwarding", "on", "--link", "eth0")
+    host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24")
+    told = host.isthmus("forwarding", "off", "--link", "eth0").stderr
+    assert told == "note: IPv4 forwarding on eth0 stays on: network br0 needs it\n"
+    assert forwarded(host)["4"] == ["lan0", "br0"]
+    done = host.isthmus("forwarding", "off", "--link", "lan0", check=False)
+    assert (done.returncode, "network br0 needs it" in done.stderr) == (3, True)
+    host.isthmus("network", "rm", "br0")
+    assert forwarded(host)["4"] == []
+
+
 def test_what_another_network_forwards_by_the_bridge_ends_with_it(lab: Lab) -> None:
     host = lab.host
     before = sysctls(host)

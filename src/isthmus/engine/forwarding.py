@@ -19,6 +19,7 @@ from isthmus.model.plan import Report
 from isthmus.model.switches import SWITCHES, copied_family, forwards, link_switch
 from isthmus.model.value import Value
 from isthmus.planner.desired import Scope
+from isthmus.planner.forwarding import bridges_of
 from isthmus.planner.persisting import OWN_FILE, is_ours, own_rows
 from isthmus.store.edit import Edit
 
@@ -119,20 +120,22 @@ def _places(
 ) -> Iterator[tuple[int, str]]:
     """Yield (family, link) that a wish means; a family that is not there is left out when both are meant.
 
-    `kept` are rows whose link may be gone.
+    `kept` are rows whose link may be gone. The bridge of an interface means the interface.
     """
     gone = {(row.family, row.link) for row in kept if row.link}
-    bridges = {network.bridge: network.name for network in record.networks.values() if not network.adopted}
+    bridges = {network.bridge: network for network in record.networks.values() if not network.adopted}
     families = [family for family in wish.families if read_sysctl(SWITCHES[family]) is not None]
     if not families:
         missing = SWITCHES[wish.families[0]]
         raise Unsupported("forwarding", f"cannot read sysctl {missing}: there is none", hint="mount -t proc proc /proc")
-    for link in known_links(host, wish.links, {link for _, link in gone}) or ("",):
-        if link in bridges:
+    named = known_links(host, wish.links, {link for _, link in gone})
+    for network in (bridges[one] for one in named if one in bridges):
+        if not network.is_lan:
             raise Refused(
-                f"link {link} is the bridge of network {bridges[link]}, which forwards by it what it needs",
-                users=(f"network {bridges[link]}",),
+                f"link {network.bridge} is the bridge of network {network.name}, which forwards by it what it needs",
+                users=(f"network {network.name}",),
             )
+    for link in dict.fromkeys(bridges[one].nic if one in bridges else one for one in named) or ("",):
         here = [one for one in families if not link or link in forwarding_links(one) or (one, link) in gone]
         if not here:
             raise Refused(f"link {link} has no {' or '.join(f'IPv{one}' for one in families)}")
@@ -255,10 +258,14 @@ def _off(host: Host, wish: ForwardingWish, known: Record, record: Record) -> _Co
     taken: list[Borrowed] = []
     for family, link in places:
         switch = _switch(family, link)
+        bridges = bridges_of(link, record, host.outlook.facts) if link else ()
+        names = (switch, *(_switch(family, one) for one in bridges), *(() if link else _rest(family, record)))
         had = Forwarding(family=family, link=link).id in record.forwarding
-        _check_needed(family, link, needed.get(switch, ()), had=had, notes=notes)
+        own = names if link else (switch,)
+        users = tuple(dict.fromkeys(user for name in own for user in needed.get(name, ())))
+        _check_needed(family, link, users, had=had, notes=notes)
         is_foreign = bool(link) or (switch not in record.borrowed and read_sysctl(switch) == "1")
-        for name in (switch,) if link else (switch, *_rest(family, record)):
+        for name in names:
             if name in needed:
                 continue
             taken += _foreign(name, record) if is_foreign else ()

@@ -62,7 +62,7 @@ def needs(host: Host, record: Record) -> dict[str, tuple[str, ...]]:
         for name in names:
             note(name, f"network {network.name}")
     for row in record.forwarding.values():
-        for item in row_sysctls(row, facts) if row.now else ():
+        for item in row_sysctls(row, record, facts) if row.now else ():
             note(item.name, "isthmus forwarding" + (f" of {row.owner}" if row.owner else ""))
     return found
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Facts",
     "NicFacts",
+    "bridges_of",
     "covers",
     "host_sysctls",
     "namespace_sysctls",
@@ -140,20 +141,28 @@ def wished_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:
     """Yield the sysctls of forwarding that was asked for by itself; a link that is not there has none."""
     for row in record.forwarding.values():
         if row.now:
-            yield from row_sysctls(row, facts)
+            yield from row_sysctls(row, record, facts)
 
 
-def row_sysctls(row: Forwarding, facts: Facts) -> Iterator[Sysctl]:
-    """Yield the sysctls of one row."""
+def row_sysctls(row: Forwarding, record: Record, facts: Facts) -> Iterator[Sysctl]:
+    """Yield the sysctls of one row; what comes in by an interface comes by its bridge while it is a port of one."""
     if row.link:
-        if f"net/ipv{row.family}/conf/{row.link}/forwarding" in facts.copies:
-            yield Sysctl(name=link_switch(row.family, row.link), value="1", borrowed=True)
+        bridges = bridges_of(row.link, record, facts)
+        for link in (row.link, *bridges):
+            if link in bridges or f"net/ipv{row.family}/conf/{link}/forwarding" in facts.copies:
+                yield Sysctl(name=link_switch(row.family, link), value="1", borrowed=True)
         return
     if row.family == 6:
         for link in sorted(facts.learned6.union(row.uplinks)):
             if f"net/ipv6/conf/{link}/forwarding" in facts.copies:
                 yield Sysctl(name=f"net/ipv6/conf/{link}/accept_ra", value="2", borrowed=True)
     yield Sysctl(name=SWITCHES[row.family], value="1", borrowed=True)
+
+
+def bridges_of(link: str, record: Record, facts: Facts) -> tuple[str, ...]:
+    """Return the bridge of ours that a link is a port of, or none."""
+    lans = [one for one in record.networks.values() if one.is_lan]
+    return tuple(one.bridge for one in lans if link in (one.nic, facts.renamed.get(one.nic)))
 
 
 def spread(current: HostState, wanted: HostState, record: Record) -> None:
