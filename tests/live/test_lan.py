@@ -832,6 +832,35 @@ def test_the_callers_own_ssh_session_needs_a_way_back(lab: Lab) -> None:
     host.isthmus("confirm")
 
 
+SESSIONS: Final = {
+    "by a link-local address": "fe80::99%eth0 50000 fe80::2%eth0 22",
+    "by a policy rule": f"198.51.100.7 50000 {HOST4} 22",
+    "by an address that is gone": f"{LAN4} 50000 203.0.113.222 22",
+}
+
+
+@pytest.mark.parametrize("case", SESSIONS)
+def test_an_ssh_session_is_found_by_whatever_leads_its_answers(lab: Lab, case: str) -> None:
+    host = lab.host
+    for line in (
+        "route delete default",
+        "-6 route delete default",
+        "link add eth1 type veth peer name far1",
+        "link set far1 up",
+        "link set eth1 up",
+        "address add 10.0.0.5/24 dev eth1",
+        "route add default via 10.0.0.1",
+        f"route add default via {LAN4} table 100",
+        f"rule add from {HOST4} lookup 100",
+    ):
+        host.run("ip", *line.split())
+    command = 'exec "$0" -m isthmus.doors.cli "$@"'
+    session = {"SSH_CONNECTION": SESSIONS[case]}
+    done = host.run("sh", "-c", command, sys.executable, *CREATE, check=False, env=session)
+    assert (done.returncode, "carries the ssh session" in done.stderr) == (3, True), done.stderr
+    assert not is_on_bridge(host)
+
+
 def test_an_interface_that_is_unplugged_meanwhile_is_content(lab: Lab) -> None:
     host = lab.host
     host.isthmus(*CREATE[:5])

@@ -17,6 +17,7 @@ from isthmus.model.address import Address
 from isthmus.model.host import HOST
 from isthmus.model.network import Network, Record
 from isthmus.model.plan import Report
+from isthmus.model.value import Value
 from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.planner.desired import Scope
 from isthmus.store import journal
@@ -70,12 +71,12 @@ def change(
 
 def _seconds(host: Host, edit: Edit, record: Record, within: int | None) -> int:
     moving = list(_moving(edit, record))
-    peer = _ssh_peer() if moving else None
-    link = _link_to(host, peer) if peer is not None else None
+    session = _ssh_session() if moving else None
+    link = _link_of(host, session) if session is not None else None
     own = next((one for one in moving if link in (one.nic, one.bridge)), None)
-    if within == NEVER and own is not None:
+    if within == NEVER and own is not None and session is not None:
         raise Refused(
-            f"link {own.nic} carries the ssh session that this is said in, from {peer}",
+            f"link {own.nic} carries the ssh session that this is said in, from {session.peer}",
             hint="let it go back unless confirmed: --confirm-within 60",
         )
     if within is not None:
@@ -95,8 +96,16 @@ def _moving(edit: Edit, record: Record) -> Iterator[Network]:
             yield record.networks[key]
 
 
-def _ssh_peer() -> Address | None:
-    """Return where the caller's ssh session comes from: sshd says so to its child, and sudo tells nobody."""
+class _Session(Value):
+    """An ssh session: where it comes from, by which link if a link-local address needs one, and the address here."""
+
+    peer: Address
+    zone: str
+    local: Address
+
+
+def _ssh_session() -> _Session | None:
+    """Return the caller's ssh session: sshd says so to its child, and sudo tells nobody."""
     pid = os.getpid()
     while pid > 1:
         try:
@@ -108,16 +117,23 @@ def _ssh_peer() -> Address | None:
             return None
         if found:
             try:
-                return Address.parse(found[0].decode().partition("=")[2].split()[0])
-            except (IsthmusError, IndexError, UnicodeDecodeError):
+                peer, _, local, *_ = found[0].decode().partition("=")[2].split()
+                address, _, zone = peer.partition("%")
+                own = Address.parse(local.partition("%")[0])
+                return _Session(peer=Address.parse(address), zone=zone, local=own)
+            except (IsthmusError, ValueError):
                 return None
     return None
 
 
-def _link_to(host: Host, address: Address) -> str:
-    """Return the link that packets to an address leave by."""
-    answer = host.access.route(HOST).ask([rtnl_route.way_to(address)])[0]
-    oifs = rtnl_route.decode(answer.payloads[0]).oifs if answer.payloads else ()
+def _link_of(host: Host, session: _Session) -> str:
+    """Return the link that packets of a session leave by."""
+    if session.zone:
+        zone = host.access.link_of_any_name(HOST, session.zone)
+        return zone.name if zone is not None else ""
+    asked = [rtnl_route.way_to(session.peer, session.local), rtnl_route.way_to(session.peer)]  # it may be no more
+    ways = [payload for answer in host.access.route(HOST).ask(asked) for payload in answer.payloads]
+    oifs = rtnl_route.decode(ways[0]).oifs if ways else ()
     link = host.access.link_at(HOST, oifs[0]) if oifs else None
     return link.name if link is not None else ""
 

@@ -42,6 +42,7 @@ _RTM_NEWROUTE: Final = 24
 _RTM_DELROUTE: Final = 25
 _RTM_GETROUTE: Final = 26
 _RTA_DST: Final = 1
+_RTA_SRC: Final = 2
 _RTA_OIF: Final = 4
 _RTA_GATEWAY: Final = 5
 _RTA_PRIORITY: Final = 6
@@ -127,10 +128,11 @@ def local_routes(family: int, index: int) -> Request:
     return Request(_RTM_GETROUTE, 0, head + attr_u32(_RTA_OIF, index), "read", "local routes")
 
 
-def way_to(address: Address) -> Request:
-    """Ask which route a packet to an address takes."""
-    head = _MSG.pack(address.af, address.bits, 0, 0, 0, 0, 0, 0, 0)
-    return Request(_RTM_GETROUTE, 0, head + attr(_RTA_DST, address.packed), "find the way to", str(address))
+def way_to(address: Address, source: Address | None = None) -> Request:
+    """Ask which route a packet to an address takes; one from `source`, which policy rules may heed."""
+    head = _MSG.pack(address.af, address.bits, source.bits if source is not None else 0, 0, 0, 0, 0, 0, 0)
+    ends = attr(_RTA_DST, address.packed) + (attr(_RTA_SRC, source.packed) if source is not None else b"")
+    return Request(_RTM_GETROUTE, 0, head + ends, "find the way to", str(address))
 
 
 def is_default(payload: bytes) -> bool:
