@@ -425,6 +425,20 @@ def test_a_lease_is_gone_on_with_by_the_same_identifier(lab: Lab, server: Server
     assert server.count("DHCPRELEASE") == 0
 
 
+OF_ANOTHER: Final = ("--interface=eth1", "--inter eth1", "-ieth1", "-fqi eth1")
+
+
+@pytest.mark.parametrize("options", OF_ANOTHER)
+def test_a_client_of_another_interface_is_not_in_the_way(lab: Lab, options: str) -> None:
+    host = lab.host
+    host.run("sh", "-c", "ip link add eth1 type veth peer name far1; ip link set far1 up; ip link set eth1 up")
+    client = host.spawn("busybox", "udhcpc", "-b", "-t", "100", "-s", "/bin/true", *options.split())
+    refused = host.isthmus(*CREATE[:3], "--uplink", "nic:eth1", "--subnet", "10.0.0.0/24", check=False)
+    assert f"its address from udhcpc (pid {client.pid})" in refused.stderr
+    assert "udhcpc" not in host.isthmus(*CREATE).stderr
+    end(client)
+
+
 CLIENTS6: Final = {
     "dhclient": "dhclient -6 -pf /run/c.pid eth0",
     "dhcpcd": "dhcpcd -6 --waitip=6 --noipv6rs --ia_na eth0",
@@ -539,7 +553,8 @@ def test_a_member_has_its_address_from_the_server_of_its_lan(lab: Lab, server: S
     assert host.isthmus("repair").stdout.strip() in ("", "nothing to change")
     host.run("kill", "-KILL", str(pid))
     wait_for(lambda: not list((host.path / "run/commands").glob("dhcp */pid")), "the client's end")
-    assert "DHCP client on eth0 in a" in host.isthmus("repair").stdout
+    mended = host.isthmus("repair").stdout.splitlines()
+    assert mended[0] == "~ DHCP client on eth0 in a: it had ended, and is started again"
     wait_for(
         lambda: server.count(f"DHCPACK(eth0) {leased}") == 2 and addresses(a, "eth0") == [leased], "the same lease"
     )

@@ -429,6 +429,8 @@ def test_an_alternative_name_names_the_interface(lab: Lab) -> None:
     lab.host.isthmus(*CREATE[:3], "--uplink", "nic:enp0s31f6-the-one-with-the-long-name", *CREATE[5:])
     (port,) = lab.host.ip_json("link", "show", "eth0")
     assert port["master"] == "lan0"
+    for words in (("network", "inspect", "lan0"), ("ls",)):
+        assert "nic:eth0" in lab.host.isthmus(*words).stdout
 
 
 @pytest.mark.usefixtures("bridge_nf")

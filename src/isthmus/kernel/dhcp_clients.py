@@ -177,15 +177,27 @@ def _dhcpcd_identifier(link: Link) -> str | None:
 
 def _udhcpc(pid: int, argv: list[str], link: Link) -> Manager | None:
     applet = next((one for one in argv[:2] if os.path.basename(one) == "udhcpc"), None)
-    on = next((one[2:] for one in argv if one.startswith("-i") and len(one) > 2), _after(argv, "-i") or "eth0")
-    if applet is None or on != link.name or link.mac is None:
+    if applet is None or _udhcpc_link(argv) != link.name or link.mac is None:
         return None
-    identifier = "" if "-C" in argv else f"01{link.mac.packed.hex()}"
+    identifier = "" if {"-C", "--clientid-none"} & {*argv} else f"01{link.mac.packed.hex()}"
     for one in argv:
         option, _, value = one.partition(":")
         if option in ("0x3d", "61"):
             identifier = value.lower()
     return Manager(name=f"udhcpc (pid {pid})", leases=True, remedy=f"kill -KILL {pid}", identifier=identifier)
+
+
+def _udhcpc_link(argv: list[str]) -> str:
+    """Return the link that it was given: by `-i`, perhaps behind options without a value, or by `--interface`."""
+    found = "eth0"
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        rest = word[1:].lstrip("CnqRSofbB")
+        if option.startswith("--i") and "--interface".startswith(option):  # getopt_long takes what is unambiguous
+            found = value if equals else after
+        elif word.startswith("-") and rest.startswith("i"):
+            found = rest[1:] or after
+    return found
 
 
 _CLIENTS: Final[dict[str, Callable[[int, list[str], Link], Manager | None]]] = {

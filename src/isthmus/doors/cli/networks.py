@@ -75,8 +75,14 @@ def _create(session: Session, given: Given) -> int:
     subnets = ", ".join(
         f"{one.prefix} (gateway {one.gateway})" if one.gateway is not None else str(one.prefix) for one in row.subnets
     )
-    tell(report, given, more=[f"network {row.name}: {subnets}, uplink {row.uplink}, bridge {row.bridge}"])
+    uplink = _uplink(row.uplink, row.nic)
+    tell(report, given, more=[f"network {row.name}: {subnets}, uplink {uplink}, bridge {row.bridge}"])
     return 0
+
+
+def _uplink(uplink: str, nic: str | None) -> str:
+    """Return the way out as --uplink takes it."""
+    return f"{uplink}:{nic}" if nic else uplink
 
 
 def _remove(session: Session, given: Given) -> int:
@@ -94,7 +100,7 @@ def network_table(networks: list[Json]) -> list[str]:
             str(one["name"]),
             str(one["bridge"]),
             " ".join(str(subnet["prefix"]) for subnet in one["subnets"]),
-            str(one["uplink"]),
+            _uplink(one["uplink"], one["nic"]),
             str(len(one["members"])),
             one["owner"] or "",
         )
@@ -136,7 +142,7 @@ def _inspected(one: Json) -> list[str]:
         "network": one["name"],
         "owner": one["owner"] or "none (made by command)",
         "bridge": f"{one['bridge']}{' (adopted)' if one['adopted'] else ''}{'' if one['present'] else ' (missing)'}",
-        "uplink": one["uplink"],
+        "uplink": _uplink(one["uplink"], one["nic"]),
         "snat": " ".join(one["snat"]) or "-",
         "mtu": one["mtu"],
         "allow": " ".join(one["allow"]) or "-",

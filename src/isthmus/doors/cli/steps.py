@@ -203,6 +203,8 @@ def _text(step: Step) -> str:
             return f"file {item.path}"
         if isinstance(item, BridgedNic):
             return _nic(item)
+        if isinstance(item, Process) and isinstance(step.before, Process) and not step.before.argv:
+            return f"{_noun(item)}: it had ended, and is started again"
         changes = [
             f"{name} {_word(getattr(step.before, name))} -> {_word(getattr(item, name))}"
             for name in item._fields
