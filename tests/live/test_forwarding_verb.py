@@ -704,7 +704,7 @@ def test_a_state_file_of_version_1_is_read_and_brought_up_to_date(lab: Lab) -> N
         {"family": 4, "link": None, "now": True, "persist": False, "owner": None}
     ]
     with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
         assert db.execute(names).fetchall() == before
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 import pytest
@@ -296,3 +299,46 @@ def test_publishes_that_do_not_overlap_stand_side_by_side(lab: Lab) -> None:
     assert lab.lan.probe(HOST4, 8080) == f"a {LAN4} 80"
     assert lab.lan.probe("203.0.113.3", 8080) == f"b {LAN4} 80"
     assert lab.host.probe("127.0.0.1", 8080) == "b 10.9.0.1 80"
+
+
+def ports(lab: Lab) -> list[str]:
+    found = json.loads(lab.host.isthmus("ls", "--format", "json").stdout)["ports"]
+    return [f"{one['namespace']} {one['spec']} {' '.join(one['targets'])}" for one in found]
+
+
+def test_members_of_a_routed_network_publish_the_same_port_each_its_own(lab: Lab) -> None:
+    up(
+        lab.host,
+        "name: same\n"
+        "networks: {n: {subnet: 10.1.0.0/24}, r: {subnet: 10.2.0.0/24, uplink: routed}}\n"
+        "namespaces:\n"
+        '  a: {networks: [n], publish: ["80:80"]}\n'
+        '  b: {networks: [r], publish: ["80:80"]}\n'
+        "  c: {networks: [r]}\n",
+    )
+    publish(lab, "c", "80:80")
+    assert ports(lab) == ["a 80:80/tcp 10.1.0.2:80", "b 80:80/tcp 10.2.0.2:80", "c 80:80/tcp 10.2.0.3:80"]
+    for name in ("a", "b", "c"):
+        lab.host.netns(name).serve(name, 80)
+    lab.lan.run("ip", "route", "add", "10.2.0.0/24", "via", HOST4)
+    assert lab.lan.probe(HOST4, 80) == f"a {LAN4} 80"
+    assert [lab.lan.probe(one, 80) for one in ("10.2.0.2", "10.2.0.3")] == [f"b {LAN4} 80", f"c {LAN4} 80"]
+
+    with pytest.raises(EngineRefused, match="host port 80/tcp is taken: b publishes 80:80/tcp"):
+        publish(lab, "b", "80:80")
+    unpublish(lab, "c", "80:80", cut=True)
+
+    assert ports(lab) == ["a 80:80/tcp 10.1.0.2:80", "b 80:80/tcp 10.2.0.2:80"]
+    assert lab.lan.probe("10.2.0.2", 80) == f"b {LAN4} 80"
+    assert drive(lab.host, "out = steps(do(repair))") == []
+
+
+def test_a_publish_of_an_older_state_file_is_found_and_withdrawn(flows: Lab) -> None:
+    publish(flows, "a", "8080:80")
+    with closing(sqlite3.connect(flows.host.path / "state" / "state.db")) as db:
+        db.executescript("UPDATE publishes SET id = '8080/tcp'; PRAGMA user_version = 3;")
+    with pytest.raises(EngineRefused, match="host port 8080/tcp is taken: a publishes 8080:80/tcp"):
+        publish(flows, "b", "8080:81")
+    unpublish(flows, "a", "8080:80")
+    assert ports(flows) == []
+    assert drive(flows.host, "out = steps(do(repair))") == []

@@ -186,6 +186,7 @@ ROWS: Final[st.SearchStrategy[Row]] = st.one_of(
     ),
     st.builds(
         Publish,
+        id=_WORDS,
         namespace=_WORDS,
         host=st.none() | ADDRESSES,
         host_port=st.integers(1, 65535),

@@ -300,8 +300,8 @@ BAD = [
         "is not on that network",
     ),
     (
-        "namespaces:\n  n: {networks: [a], publish: 8080:80}\n  m: {networks: [a], publish: 127.0.0.1:8080:81}\n",
-        3,
+        "networks: {a: {}}\nnamespaces:\n n: {networks: [a], publish: 80:80}\n m: {networks: [a], publish: 80:81}\n",
+        4,
         "namespaces.m.publish",
         "overlaps a publish of namespace n",
     ),

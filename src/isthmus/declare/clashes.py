@@ -23,7 +23,7 @@ def claimed_twice(wish: Declaration) -> list[InvalidInput]:
     found = list(_networks(wish.networks))
     found += _members(wish.namespaces)
     found += _ifnames(wish)
-    found += _publishes(wish.namespaces)
+    found += _publishes(wish)
     found += _forwarding(wish)
     return found
 
@@ -92,22 +92,28 @@ def _ifnames(wish: Declaration) -> Iterator[InvalidInput]:
         taken.setdefault((namespace, ifname), holder)
 
 
-def _publishes(namespaces: tuple[NamespaceWish, ...]) -> Iterator[InvalidInput]:
-    """Object to each publish of a host port that an earlier one has; sorted by port, so 5,000 take no time."""
+def _publishes(wish: Declaration) -> Iterator[InvalidInput]:
+    """Object to each publish of a host port that an earlier one has; sorted by port, so 5,000 take no time.
+
+    On a routed network each namespace has its own, and where a publish leads by a default route the engine knows.
+    """
     claims = [
-        (published.protocol, published.host_port, place, published, one.name, f"namespaces.{one.name}.publish[{index}]")
-        for place, one in enumerate(namespaces)
+        (published.protocol, published.host_port, place, published, one, f"namespaces.{one.name}.publish[{index}]")
+        for place, one in enumerate(wish.namespaces)
         for index, published in enumerate(one.publishes)
         if published.host_port is not None
     ]
     claims.sort(key=lambda claim: claim[:3])
-    open_claims: list[tuple[str, int, PublishWish, str]] = []
-    for protocol, first, _, published, name, field in claims:
+    open_claims: list[tuple[str, int, PublishWish, NamespaceWish]] = []
+    for protocol, first, _, published, one, field in claims:
         open_claims = [held for held in open_claims if held[0] == protocol and held[1] > first]
         for _, _, other, holder in open_claims:
-            if published.host is None or other.host is None or published.host == other.host:
+            if published.host is not None and other.host is not None and published.host != other.host:
+                continue
+            same = one.name == holder.name and published.network == other.network
+            if same or (wish.translates(one, published) and wish.translates(holder, other)):
                 last = first + published.count - 1
                 ports = str(first) if published.count == 1 else f"{first}-{last}"
-                yield InvalidInput(field, f"{ports}/{protocol}", f"overlaps a publish of namespace {holder}")
+                yield InvalidInput(field, f"{ports}/{protocol}", f"overlaps a publish of namespace {holder.name}")
                 break
-        open_claims.append((protocol, first + published.count, published, name))
+        open_claims.append((protocol, first + published.count, published, one))

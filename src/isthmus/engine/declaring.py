@@ -11,13 +11,12 @@ from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.forwarding_words import effects, undone
 from isthmus.engine.namespaces import check_new_namespace
 from isthmus.engine.networks import drop_networks
-from isthmus.engine.publishes import bound_notes, check_host, check_port, publish_row
+from isthmus.engine.publishes import Beside, bound_notes, check_host, check_port, is_translated, publish_row
 from isthmus.engine.room import Room
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
 from isthmus.model.declared import AttachmentWish, Declaration, LinkWish, NamespaceWish, PublishWish
 from isthmus.model.network import (
-    ROUTED,
     Attachment,
     Command,
     DirectLink,
@@ -334,21 +333,18 @@ class _Upping:
                     check_host(self._host, one)
                 elif ("attachments of", wish.name) in self._failed:
                     check_host(self._host, one)
-                    if before is None and self._translates(wish):
-                        check_port(self._host, one, wish.name, done, dropped)
+                    if before is None and self._wish.translates(wish, one):
+                        check_port(one, wish.name, Beside(self._host, self._record, done, dropped))
                 else:
                     self._publish(one, wish.name, before, done, dropped)
-
-    def _translates(self, wish: NamespaceWish) -> bool:
-        """Whether all networks of a namespace are declared, and none is routed: there host ports are of no account."""
-        uplinks = {one.name: one.uplink for one in self._wish.networks}
-        return all(uplinks.get(one.network, ROUTED) != ROUTED for one in wish.attachments)
 
     def _publish(
         self, wish: PublishWish, namespace: str, before: Publish | None, done: list[Publish], dropped: frozenset[str]
     ) -> None:
+        had = before if before is not None and is_translated(self._before, before) else None
+        gone = dropped if before is None else dropped | {before.id}
         row = publish_row(
-            self._host, wish, namespace, self._record, owner=self._name, before=before, beside=done, dropped=dropped
+            self._host, wish, namespace, self._record, owner=self._name, before=had, beside=done, dropped=gone
         )
         if before is not None and before.id != row.id:
             self._edit = self._edit.plus(Edit(drops=(("publishes", before.id),)))

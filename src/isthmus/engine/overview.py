@@ -141,8 +141,8 @@ def _forwarding_order(row: Forwarding) -> tuple[str, int]:
     return row.link, row.family
 
 
-def _port_order(row: Publish) -> tuple[int, str, str]:
-    return row.host_port, row.protocol, row.id
+def _port_order(row: Publish) -> tuple[int, str, str, str]:
+    return row.host_port, row.protocol, row.claim, row.namespace
 
 
 def _port(record: Record, row: Publish) -> Json:
@@ -169,7 +169,7 @@ def _holder(row: Publish) -> str | None:
     """Return who has since bound one of the published ports."""
     for port in range(row.host_port, row.host_port + row.count):
         if is_bound(row.host, port, row.protocol):
-            return holder_of(port, row.protocol)
+            return holder_of(row.host, port, row.protocol)
     return None
 
 

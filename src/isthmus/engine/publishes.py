@@ -9,7 +9,7 @@ from isthmus.errors import InvalidInput, NotFound, Refused
 from isthmus.kernel.ports import ephemeral_range, holder_of, is_bound, reserved_ports
 from isthmus.model.address import Address
 from isthmus.model.declared import PublishWish
-from isthmus.model.network import Network, Publish, Record
+from isthmus.model.network import ROUTED, Network, Publish, Record
 from isthmus.model.plan import Report
 from isthmus.planner.firewall import publish_targets
 from isthmus.store.edit import Edit
@@ -19,7 +19,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["bound_notes", "check_host", "check_port", "publish", "publish_row", "unpublish"]
+__all__ = [
+    "Beside",
+    "bound_notes",
+    "check_fit",
+    "check_free",
+    "check_host",
+    "check_port",
+    "is_translated",
+    "publish",
+    "publish_row",
+    "unpublish",
+]
 
 
 def publish(host: Host, target: str, wish: PublishWish) -> tuple[Publish, Report]:
@@ -51,7 +62,7 @@ def unpublish(host: Host, target: str, wish: PublishWish, *, cut: bool = False) 
     if cut:
         from isthmus.kernel.flows import forget_ports
 
-        forget_ports(host.access, [claim for row in found for claim in _claims(row)])
+        forget_ports(host.access, [claim for row in found for claim in _claims(record, row)])
     return report
 
 
@@ -66,12 +77,14 @@ def _meant(row: Publish, wish: PublishWish) -> bool:
     )
 
 
-def _claims(row: Publish) -> Iterator[tuple[int, int, Address | None, int]]:
+def _claims(record: Record, row: Publish) -> Iterator[tuple[int, int, Address | None, int]]:
+    """Yield where the first packets of its flows went: on a routed network to the namespace itself."""
     from isthmus.model.ruleset import PROTOCOLS
 
-    for family in (4, 6) if row.host is None else (row.host.family,):
+    for network, _, address in publish_targets(record, row):
+        asked = address if network.uplink == "routed" else row.host
         for port in range(row.host_port, row.host_port + row.count):
-            yield family, PROTOCOLS[row.protocol], row.host, port
+            yield address.family, PROTOCOLS[row.protocol], asked, port
 
 
 def publish_row(
@@ -88,30 +101,86 @@ def publish_row(
     """Return the row of a publish to be, checked against the host.
 
     `record` holds the namespace as it will be. `beside` are rows of the same edit; `dropped` ids of rows that
-    it drops; `before` is the row that this one renews.
+    it drops; `before` is the row that this one renews, when it has ports of the host.
 
     Raises:
         InvalidInput, Refused: it cannot be had.
     """
-    row = _row(wish, namespace, wish.host_port or (before.host_port if before is not None else 0), owner)
+    row = _row(wish, namespace, wish.host_port or 0, owner)
     targets = list(publish_targets(record, row))
     if not targets:
         where = f"network {wish.network}" if wish.network else "any network"
         raise Refused(f"cannot publish port {wish.port} of {namespace}: it has no fitting address on {where}")
     check_host(host, wish)
     networks = [network for network, _, _ in targets]
-    _check_networks(row, networks)
-    if all(network.uplink == "routed" for network in networks):
-        return row.replace(host_port=row.port)
-    if not row.host_port:
-        row = row.replace(host_port=_next_free(host, row, beside, dropped))
-    elif before is None or before.id != row.id:
-        check_free(host, row, beside, dropped)
-    return row
+    check_fit(row, networks)
+    if any(network.uplink == ROUTED for network in networks):
+        row = row.replace(host_port=row.port)
+    elif before is not None and not row.host_port:
+        row = row.replace(host_port=before.host_port)
+    others = Beside(host, record, beside, dropped)
+    if all(network.uplink == ROUTED for network in networks):
+        _check_open(row, others)
+    elif not row.host_port:
+        row = row.replace(host_port=_next_free(row, others))
+    elif before is None or before.claim != row.claim:
+        check_free(row, others)
+    return row.named() if before is None or before.claim != row.claim else row.replace(id=before.id)
+
+
+def is_translated(record: Record, row: Publish) -> bool:
+    """Whether a publish has ports of the host: it leads to a network that is not routed."""
+    return any(network.uplink != ROUTED for network, _, _ in publish_targets(record, row))
+
+
+class Beside:
+    """The publishes that one to be has beside it: on record, but for the `dropped`, and `coming` in the same edit."""
+
+    def __init__(self, host: Host, record: Record, coming: Iterable[Publish], dropped: frozenset[str]) -> None:
+        self._host = host
+        self._record = record
+        self._coming = tuple(coming)
+        self._dropped = dropped
+
+    def on_host(self, row: Publish) -> Publish | None:
+        """Return the first that has one of the same ports of the host."""
+        for other in (*_overlapping(self._host, row), *self._coming):
+            if other.overlaps(row) and self._stays(other, row) and is_translated(self._around(other), other):
+                return other
+        return None
+
+    def inside(self, row: Publish) -> Publish | None:
+        """Return the first that opens one of the same ports of the namespace itself."""
+        mine = _opened(self._record, row)
+        for other in (*self._record.publishes.values(), *self._coming):
+            same = other.namespace == row.namespace and other.overlaps(row) and self._stays(other, row)
+            if same and mine & _opened(self._record, other):
+                return other
+        return None
+
+    def objection(self, row: Publish, other: Publish) -> Refused:
+        """Return the error that says what another one takes."""
+        if other.namespace == row.namespace and other in self._coming:
+            return Refused(f"host port {row.claim} is asked for twice: {other.spec} and {row.spec}")
+        why = f"host port {row.claim} is taken: {other.namespace} publishes {other.spec}"
+        return Refused(why, users=(other.namespace,))
+
+    def _stays(self, other: Publish, row: Publish) -> bool:
+        return other.id not in self._dropped and (not row.id or other.id != row.id)
+
+    def _around(self, row: Publish) -> Record:
+        """Return a record that tells where a publish leads."""
+        known = row.namespace in self._record.namespaces
+        return self._record if known else load_slice(self._host.db, [row.namespace])
+
+
+def _opened(record: Record, row: Publish) -> set[Address]:
+    return {address for network, _, address in publish_targets(record, row) if network.uplink == ROUTED}
 
 
 def _row(wish: PublishWish, namespace: str, host_port: int, owner: str) -> Publish:
     return Publish(
+        id="",
         namespace=namespace,
         host=wish.host,
         host_port=host_port,
@@ -123,26 +192,29 @@ def _row(wish: PublishWish, namespace: str, host_port: int, owner: str) -> Publi
     )
 
 
-def check_port(
-    host: Host, wish: PublishWish, namespace: str, beside: Iterable[Publish], dropped: frozenset[str]
-) -> None:
+def check_port(wish: PublishWish, namespace: str, others: Beside) -> None:
     """Check of a publish what does not depend on where it leads.
 
     Raises:
         Refused: somebody holds a port that was asked for.
     """
     if wish.host_port is not None:
-        check_free(host, _row(wish, namespace, wish.host_port, ""), beside, dropped)
+        check_free(_row(wish, namespace, wish.host_port, ""), others)
 
 
-def _check_networks(row: Publish, networks: Iterable[Network]) -> None:
+def check_fit(row: Publish, networks: Iterable[Network]) -> None:
+    """Check that a publish can lead to these networks.
+
+    Raises:
+        InvalidInput, Refused: one of them does not have it so.
+    """
     for network in networks:
         if network.is_lan:
             raise Refused(
                 f"cannot publish on network {network.name}: its members are on the LAN themselves",
                 hint="their own addresses are reached from there",
             )
-        if network.uplink == "routed" and row.host_port not in (0, row.port):
+        if network.uplink == ROUTED and row.host_port not in (0, row.port):
             raise InvalidInput(
                 "publish",
                 row.spec,
@@ -169,7 +241,7 @@ def check_host(host: Host, wish: PublishWish) -> None:
         )
 
 
-def overlapping(host: Host, row: Publish) -> list[Publish]:
+def _overlapping(host: Host, row: Publish) -> list[Publish]:
     """Return the publishes on record that claim one of the same ports."""
     first, last, protocol = row.host_port, row.host_port + row.count - 1, row.protocol
     found: dict[str, Publish] = host.db.rows(
@@ -181,48 +253,49 @@ def overlapping(host: Host, row: Publish) -> list[Publish]:
     return [one for one in found.values() if one.overlaps(row)]
 
 
-def check_free(host: Host, row: Publish, beside: Iterable[Publish], dropped: frozenset[str]) -> None:
-    """Check that nobody holds the ports.
+def check_free(row: Publish, others: Beside) -> None:
+    """Check that nobody holds the ports of the host.
 
     Raises:
         Refused: somebody does, and who.
     """
-    for other in [*overlapping(host, row), *(one for one in beside if one.overlaps(row))]:
-        if other.id not in dropped:
-            raise Refused(
-                f"host port {row.id} is taken: {other.namespace} publishes {other.spec}", users=(other.namespace,)
-            )
+    other = others.on_host(row)
+    if other is not None:
+        raise others.objection(row, other)
     for port in range(row.host_port, row.host_port + row.count):
         if is_bound(row.host, port, row.protocol):
-            who = holder_of(port, row.protocol)
+            who = holder_of(row.host, port, row.protocol)
             raise Refused(f"host port {port}/{row.protocol} is taken by {who}", users=(who,))
+
+
+def _check_open(row: Publish, others: Beside) -> None:
+    """Check that a port on a routed network is not published already."""
+    other = others.inside(row)
+    if other is not None:
+        raise others.objection(row, other)
 
 
 def bound_notes(record: Record) -> tuple[str, ...]:
     """Return a note for each published port that a process of the host has bound since."""
     notes = []
     for row in record.publishes.values():
-        targets = list(publish_targets(record, row))
-        if not targets or all(network.uplink == "routed" for network, _, _ in targets):
-            continue  # nothing is translated
+        if not is_translated(record, row):
+            continue
         for port in range(row.host_port, row.host_port + row.count):
             if is_bound(row.host, port, row.protocol):
-                who = holder_of(port, row.protocol)
+                who = holder_of(row.host, port, row.protocol)
                 notes.append(f"host port {port}/{row.protocol} of {row.namespace} has been bound by {who} since")
     return tuple(notes)
 
 
-def _next_free(host: Host, row: Publish, beside: Iterable[Publish], dropped: frozenset[str]) -> int:
+def _next_free(row: Publish, others: Beside) -> int:
     low, high = ephemeral_range()
     reserved = reserved_ports()
-    others = list(beside)
     port: int
     for port in (*range(high + 1, 65536), *range(20000, low), *range(1024, min(20000, low))):
-        candidate = row.replace(host_port=port)
         if port in reserved or is_bound(row.host, port, row.protocol):
             continue
-        taken = [one for one in overlapping(host, candidate) if one.id not in dropped]
-        if not taken and not any(one.overlaps(candidate) for one in others):
+        if others.on_host(row.replace(host_port=port)) is None:
             return port
     raise Refused(
         f"no host port is free for {row.protocol} beside the kernel's own ({low} to {high}) and those it reserves",

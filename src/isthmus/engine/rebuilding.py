@@ -240,7 +240,8 @@ def _publish(element: Element, holders: dict[Address, Attachment]) -> Publish | 
     holder = holders.get(address) if isinstance(address, Address) else None
     if holder is None or not isinstance(port, int) or not isinstance(host_port, int) or not isinstance(protocol, int):
         return None
-    return Publish(
+    row = Publish(
+        id="",
         namespace=holder.namespace,
         host=host if isinstance(host, Address) else None,
         host_port=host_port,
@@ -248,6 +249,7 @@ def _publish(element: Element, holders: dict[Address, Attachment]) -> Publish | 
         protocol=PROTOCOL_NAMES[protocol],
         owner=holder.owner,
     )
+    return row.named()
 
 
 def _end(inner: _Inner, link: Link) -> LinkEnd:

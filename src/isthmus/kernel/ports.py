@@ -16,6 +16,7 @@ from _socket import (
     SOL_SOCKET,
     socket,
 )
+from sys import byteorder
 
 from isthmus.kernel.sysctl import read_sysctl
 from isthmus.model.address import Address
@@ -62,9 +63,9 @@ def _taken(family: int, address: str, port: int, protocol: str, *, both: bool = 
     return False
 
 
-def holder_of(port: int, protocol: str) -> str:
-    """Return `PROGRAM (pid N)` of the process that holds a port, as far as /proc tells."""
-    inodes = _inodes(port, protocol)
+def holder_of(host: Address | None, port: int, protocol: str) -> str:
+    """Return `PROGRAM (pid N)` of the process that holds a port of an address (None: of any), as far as /proc tells."""
+    inodes = _inodes(host, port, protocol)
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -78,17 +79,29 @@ def holder_of(port: int, protocol: str) -> str:
     return "a process that /proc does not show"
 
 
-def _inodes(port: int, protocol: str) -> set[str]:
-    """Return the socket inodes bound to a port. Source: proc(5), /proc/net/tcp."""
+def _inodes(host: Address | None, port: int, protocol: str) -> set[str]:
+    """Return the inodes of sockets that keep others off a port of an address. Source: proc(5), /proc/net/tcp."""
     found = set()
+    wanted = None if host is None else {_hex(host.packed), _hex(bytes(len(host.packed)))}
+    if wanted is not None and host is not None and host.family == 4:  # a socket of both families has it mapped
+        wanted |= {_hex(bytes(10) + b"\xff\xff" + host.packed), _hex(bytes(16))}
     for table in (protocol, f"{protocol}6"):
         try:
             with open(f"/proc/net/{table}", encoding="ascii") as file:
                 rows = [line.split() for line in file][1:]
         except OSError:
             continue
-        found |= {row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port and row[2].endswith(":0000")}
+        for row in rows:
+            local, _, number = row[1].rpartition(":")
+            if int(number, 16) == port and row[2].endswith(":0000") and (wanted is None or local in wanted):
+                found.add(row[9])
     return found
+
+
+def _hex(packed: bytes) -> str:
+    """Return an address as /proc/net has it: words of the machine's byte order."""
+    words = [packed[at : at + 4] for at in range(0, len(packed), 4)]
+    return "".join(f"{int.from_bytes(word, byteorder):08X}" for word in words)
 
 
 def ephemeral_range() -> tuple[int, int]:

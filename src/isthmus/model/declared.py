@@ -127,6 +127,15 @@ class Declaration(Value):
     forwarding: tuple[ForwardingWish, ...] = ()
     source: str = ""
 
+    def translates(self, namespace: NamespaceWish, publish: PublishWish) -> bool:
+        """Whether a publish surely has ports of the host: all networks that it may lead to are declared, none routed.
+
+        On a routed network host ports are the namespace's own.
+        """
+        uplinks = {one.name: one.uplink for one in self.networks}
+        names = [one.network for one in namespace.attachments if publish.network in (None, one.network)]
+        return all(uplinks.get(name, "routed") != "routed" for name in names)
+
 
 class RunWish(Value):
     """A command to be run in a namespace that is made for it and goes when it ends.

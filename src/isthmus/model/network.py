@@ -170,9 +170,12 @@ class Publish(Value):
     """Host ports that lead to a namespace: `count` ports from `host_port` on, to as many from `port` on.
 
     `host` None: every address of the host, in each family that the target has. `network` None: the
-    attachment that has the default route of the family. `protocol` is 'tcp', 'udp' or 'sctp'.
+    attachment that has the default route of the family. `protocol` is 'tcp', 'udp' or 'sctp'. On a routed network the
+    host ports are the namespace's own, at its own address: there two namespaces may have the same. So `id` names the
+    namespace, too (but in rows of older versions, which had one of a claim at most).
     """
 
+    id: str
     namespace: str
     host: Address | None
     host_port: int
@@ -183,16 +186,21 @@ class Publish(Value):
     owner: str = ""
 
     @property
-    def id(self) -> str:
-        """What an operator would write: [HOSTIP:]HOSTPORT[-LAST]/PROTO; one of that id exists at most."""
+    def claim(self) -> str:
+        """What of the host it asks for: [HOSTIP:]HOSTPORT[-LAST]/PROTO."""
         host = "" if self.host is None else f"[{self.host}]:" if self.host.family == 6 else f"{self.host}:"
         return f"{host}{_ports(self.host_port, self.count)}/{self.protocol}"
 
     @property
     def spec(self) -> str:
         """The whole of it: [HOSTIP:]HOSTPORT:PORT/PROTO."""
-        head, _, protocol = self.id.rpartition("/")
+        head, _, protocol = self.claim.rpartition("/")
         return f"{head}:{_ports(self.port, self.count)}/{protocol}"
+
+    def named(self) -> Publish:
+        """Return it with the id of a new one."""
+        on = "" if self.network is None else f"%{self.network}"
+        return self.replace(id=f"{self.claim}{on} {self.namespace}")
 
     def overlaps(self, other: Publish) -> bool:
         """Whether both claim one port of one host address."""

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 APPLICATION_ID: Final = 0x69737468  # "isth"
-VERSION: Final = 3
+VERSION: Final = 4
 # Stand before the addresses of an attachment: the families that are leased.
 LEASED: Final = {"dhcp": 4, "dhcp6": 6}
 
@@ -94,6 +94,7 @@ MIGRATIONS: Final = {
         "CREATE INDEX commands_of_runs ON commands (namespace) WHERE transient",
     ),
     2: ("CREATE INDEX namespaces_made ON namespaces (id) WHERE made",),
+    3: (),  # ids of publishes name their namespaces: rows keep theirs, but an older version would not find the new ones
 }
 
 COLUMNS: Final = {
@@ -256,6 +257,7 @@ def _publish(row: Publish) -> SqlRow:
 
 def _load_publish(row: SqlRow) -> Publish:
     return Publish(
+        id=row[0],
         namespace=row[1],
         host=Address.parse(row[2]) if row[2] is not None else None,
         host_port=row[3],
