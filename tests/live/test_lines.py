@@ -150,6 +150,22 @@ def test_an_ended_command_is_no_drift_and_restart_starts_it_again(lab: Lab, tmp_
     wait_for(lambda: ended(2), "the command's second end")
 
 
+def test_a_command_is_started_again_with_its_namespace(lab: Lab, tmp_path: Path) -> None:
+    command = f"[{sys.executable}, -m, http.server, --bind, 10.1.0.2, '80']"
+    text = f"networks: {{n: {{subnet: 10.1.0.0/24}}}}\nnamespaces: {{c: {{networks: [n], command: {command}}}}}\n"
+    (tmp_path / "c.yaml").write_text(text)
+    for verb in (("up", "c.yaml"), ("repair",)):
+        lab.host.isthmus("up", "c.yaml", cwd=tmp_path)
+        (before,) = listing(lab, "ls")["commands"]
+        lab.host.run("ip", "netns", "del", "c")
+        assert "started again" in lab.host.isthmus(*verb, cwd=tmp_path).stdout
+        (after,) = listing(lab, "ls")["commands"]
+        assert after["state"] == "running"
+        assert after["pid"] != before["pid"]
+        wait_for(lambda: lab.host.probe("10.1.0.2", 80) != "refused", "the server")
+        assert lab.host.isthmus("plan", "c.yaml", cwd=tmp_path).stdout == "nothing to change\n"
+
+
 def test_down_ends_double_forked_descendants(lab: Lab, tmp_path: Path) -> None:
     source = "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
     source += f"open('{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(1000)\n"

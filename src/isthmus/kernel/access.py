@@ -121,7 +121,8 @@ class Access:
             os.close(fd)
         except (NotFound, InvalidInput):
             pass
-        path = find(known.cookie) if known.cookie else None
+        # One of ours that lost its name is made again: what may live on in the old one is no longer it.
+        path = find(known.cookie) if known.cookie and not known.made else None
         if path is None:
             raise NotFound(f"network namespace {netns!r} is gone")
         return open_netns(path)

@@ -73,6 +73,7 @@ class Dumper:
         self._links: dict[tuple[str, str], Link | None] = {}
         self._bare: set[tuple[str, str]] = set()
         self._falling: set[tuple[str, str]] = set()
+        self._unmade: set[str] = set()
         self._tables: list[str] | None = None
         self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
 
@@ -90,8 +91,9 @@ class Dumper:
         Of what is `doomed` (not wished any more) it matters only that it is there, and of some not even that.
         What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or is
         taken to be there and goes with it; but what a new link of that name is to have may be on the old one otherwise.
-        What is `fresh` is not there, sysctls and directories excepted. A DHCP client that is not there and ought to be
-        (`missed`) is one that has ended: after a boot, too.
+        What is `fresh` is not there, sysctls and directories excepted. A command whose namespace is to be made again is
+        one to be started again. A DHCP client that is not there and ought to be (`missed`) is one that has ended: after
+        a boot, too.
         """
         state: HostState = {}
         elements: list[Element] = []
@@ -139,9 +141,12 @@ class Dumper:
 
     def _read(self, item: HostObject) -> HostObject | None:
         try:
-            return self._reader(item)
+            found = self._reader(item)
         except (NotFound, InvalidInput):  # its namespace is gone, and all that was in it
-            return None
+            found = None
+        if found is None and isinstance(item, NamedNetns):
+            self._unmade.add(item.name)
+        return found
 
     def _reader(self, item: HostObject) -> HostObject | None:
         match item:
@@ -168,7 +173,7 @@ class Dumper:
                 return self._ruleset(item.family)
             case Process():
                 argv = self._commands(item)
-                return None if argv is None else item.replace(argv=argv)
+                return None if argv is None else item.replace(argv=() if item.netns in self._unmade else argv)
             case Element() | BridgedNic():
                 return None
 
