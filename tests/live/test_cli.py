@@ -344,7 +344,7 @@ REFUSED: tuple[tuple[str, int, str], ...] = (
     ("attach br0 b --ifname lo", 64, "loopback"),
     ("attach br0 b -p 8080:81", 3, "taken: a publishes 8080:80/tcp"),
     ("attach br0 b -p 8000-8100:80-180", 3, "taken"),
-    ("attach br0 b -p 9000:90 -p 9000:91", 3, "taken"),
+    ("attach br0 b -p 9000:90 -p 9000:91", 3, "asked for twice"),
     ("attach br0 b -p 0:80", 64, "1 to 65535"),
     ("attach br0 b -p 80:65536", 64, "1 to 65535"),
     ("attach br0 b -p 80:80/icmp", 64, "tcp, udp, sctp"),

@@ -137,6 +137,37 @@ def test_what_was_up_before_is_not_in_the_way_of_what_is_said(lab: Lab, tmp_path
     assert "overlaps the host's route" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("network", "place", "why"),
+    [
+        ("subnet: 10.40.0.0/24", "1:24: networks.m.subnet", "would be outside: b has 10.2.0.2"),
+        ("subnet: 10.2.0.0/24, gateway: 10.2.0.2", "1:46: networks.m.gateway", "the gateway's address: b has 10.2.0.2"),
+        ("subnet: 10.2.0.0/24, uplink: routed", "1:12: networks.m", "b publishes 8000:80/tcp, and by then could not"),
+        (
+            "subnet: 10.2.0.0/24, uplink: none, gateway: none",
+            "1:12: networks.m",
+            "b publishes 8000:80/tcp, and by then could not: cannot publish on network m: its bridge has no address",
+        ),
+    ],
+)
+def test_a_network_does_not_move_away_under_members_that_the_file_does_not_say(
+    lab: Lab, tmp_path: Path, network: str, place: str, why: str
+) -> None:
+    text = "networks: {m: {%s}}\nnamespaces: {c: {networks: [m]}}\n"
+    drive(lab.host, 'do(create_namespace, "b")')
+    (tmp_path / "f.yaml").write_text("networks: {m: {subnet: 10.2.0.0/24}}\n")
+    lab.host.isthmus("up", "f.yaml", cwd=tmp_path)
+    lab.host.isthmus("attach", "m", "b", "-p", "8000:80")
+    (tmp_path / "f.yaml").write_text(text % "subnet: 10.2.0.0/24")
+    lab.host.isthmus("up", "f.yaml", cwd=tmp_path)
+    (line, _) = said(lab, tmp_path, text % network, 3)
+    assert line.startswith(f"error: f.yaml:{place}: ")
+    assert why in line
+    lab.host.isthmus("detach", "m", "b")
+    lab.host.isthmus("up", "f.yaml", cwd=tmp_path)
+    assert lab.host.isthmus("plan", "f.yaml", cwd=tmp_path).stdout == "nothing to change\n"
+
+
 def test_without_a_file_the_place_is_the_path(lab: Lab) -> None:
     wish = 'Declaration(name="d", networks=(network("a", "203.0.113.0/25"), network("b", bridge="nix")))'
     with pytest.raises(EngineRefused) as caught:

@@ -133,6 +133,41 @@ def test_the_default_route_and_what_is_published_follow_the_attachments(lab: Lab
 # Commands
 
 
+def published(lab: Lab) -> list[str]:
+    return [f"{one['namespace']} {one['spec']} {' '.join(one['targets'])}" for one in listing(lab, "ls")["ports"]]
+
+
+def test_a_publish_does_not_come_to_lead_to_where_it_could_not_be_had(lab: Lab) -> None:
+    for name, argv in {"n": (), "r": ("--uplink", "routed")}.items():
+        subnet = {"n": "10.1.0.0/24", "r": "10.2.0.0/24"}[name]
+        lab.host.isthmus("network", "create", name, "--subnet", subnet, *argv)
+    for name in ("a", "b"):
+        lab.host.isthmus("ns", "create", name)
+    lab.host.isthmus("attach", "n", "a", "-p", "8000:80")
+    done = lab.host.isthmus("attach", "r", "a", "--default-route", check=False)
+    assert (done.returncode, published(lab)) == (3, ["a 8000:80/tcp 10.1.0.2:80"])
+    assert "a publishes 8000:80/tcp, and by then could not: network r is routed" in done.stderr
+    assert "hint: isthmus unpublish a 8000:80/tcp" in done.stderr
+    lab.host.isthmus("unpublish", "a", "8000:80")
+    lab.host.isthmus("attach", "r", "a", "--default-route", "-p", "80:80", "-p", "81:81")
+    lab.host.isthmus("attach", "n", "b", "-p", "80:80")
+    # One cannot have the host's port by then, and goes with the attachment.
+    lab.host.isthmus("detach", "r", "a")
+    assert published(lab) == ["b 80:80/tcp 10.1.0.3:80", "a 81:81/tcp 10.1.0.2:81"]
+    assert drive(lab.host, "out = steps(do(repair))") == []
+
+
+def test_what_is_published_goes_with_a_declared_attachment(lab: Lab) -> None:
+    text = "name: x\nnetworks: {m: {subnet: 10.2.0.0/24}, o: {subnet: 10.3.0.0/24}}\nnamespaces: {w: {networks: [%s]}}"
+    up(lab.host, text % "m")
+    drive(lab.host, 'do(publish, "w", port("8012:80")); do(publish, "w", port("8013:80", network="m"))')
+    up(lab.host, text % "o")
+    assert published(lab) == ["w 8012:80/tcp 10.3.0.2:80"]
+    up(lab.host, text % "")
+    assert published(lab) == []
+    assert lab.host.run("nft", "list", "map", "inet", "isthmus", "anyport4").stdout.count("elements") == 0
+
+
 def test_an_ended_command_is_no_drift_and_restart_starts_it_again(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(f"namespaces: {{a: {{command: [sh, -c, 'echo x >> {tmp_path}/said']}}}}\n")
     said = tmp_path / "said"
@@ -238,6 +273,39 @@ def test_a_network_that_others_use_stays_unless_forced(lab: Lab) -> None:
     assert listing(lab, "network", "ls") == []
     wait_for(lambda: len(lab.host.netns("b").ip_json("link", "show")) == 1, "the end of b's link")
     lab.host.isthmus("ns", "rm", "b")
+    assert snapshot(lab.host) == empty
+
+
+def test_what_others_have_on_a_namespace_or_run_in_it_stays_unless_forced(lab: Lab) -> None:
+    one = "name: one\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {"
+    up(lab.host, one + "a: {networks: [n]}, b: {}}\n")
+    up(lab.host, "name: two\nnamespaces: {c: {}}\nlinks: [[{ns: b, ip: 10.9.0.1/30}, {ns: c, ip: 10.9.0.2/30}]]\n")
+    drive(lab.host, 'do(create_network, network("o", "10.2.0.0/24")); do(attach, AttachmentWish(network="o"), "b")')
+    drive(lab.host, 'do(publish, "a", port("80:80"))')
+    before = snapshot(lab.host)
+    done = lab.host.isthmus("down", "one", check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[0] == (
+        "error: namespace a, b is in use: b on o (by command), 80:80/tcp of a (by command), the link of b to c (of two)"
+    )
+    with pytest.raises(EngineRefused, match=r"namespace b is in use: b on o .*, or isthmus down one --force"):
+        up(lab.host, one + "a: {networks: [n]}}\n")
+    assert snapshot(lab.host) == before
+    drive(lab.host, 'do(detach, "o", "b"); do(unpublish, "a", port("80:80")); do(down, "two")')
+    sleeper = lab.host.netns("b").spawn("sleep", "100")
+    with pytest.raises(EngineRefused, match=rf"namespace b has processes inside: {sleeper.pid} \(sleep\)"):
+        up(lab.host, one + "a: {networks: [n]}}\n")
+    assert lab.host.isthmus("down", "one", check=False).returncode == 3
+    lab.host.isthmus("down", "one", "--force")
+    assert sleeper.wait(timeout=10) != 0
+    assert lab.host.run("ip", "netns", "list").stdout == ""
+
+
+def test_down_all_takes_what_declarations_have_on_each_other(lab: Lab) -> None:
+    empty = snapshot(lab.host)
+    up(lab.host, "name: one\nnamespaces: {a: {}}\n")
+    up(lab.host, "name: two\nnamespaces: {b: {}}\nlinks: [[{ns: a, ip: 10.9.0.1/30}, {ns: b, ip: 10.9.0.2/30}]]\n")
+    lab.host.isthmus("down", "--all")
     assert snapshot(lab.host) == empty
 
 

@@ -202,7 +202,7 @@ def test_a_caller_may_have_closed_its_descriptors(lab: Lab, before: str, closed:
         (("--name", "db", "true"), 125, "exists already"),
         (("--name", "a/b", "true"), 125, "--name"),
         (("-p", "65536:80", "true"), 125, "65535"),
-        (("-p", "8080:80", "-p", "8080:81", "--network", "br0", "true"), 125, "taken"),
+        (("-p", "8080:80", "-p", "8080:81", "--network", "br0", "true"), 125, "asked for twice"),
         (("--env-file", "/nowhere", "true"), 125, "No such file"),
         (("-e", "=x", "true"), 125, "has a name"),
         (("--fly", "true"), 125, "unrecognized"),

@@ -15,7 +15,6 @@ from isthmus.model.host import TRASH_GROUP
 from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record
 from isthmus.model.plan import Report
 from isthmus.model.value import Value
-from isthmus.planner.firewall import publish_targets
 from isthmus.planner.ipam import first_free_ifname
 from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.slices import load_networks, load_slice
@@ -58,6 +57,11 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
     row = chooser.attachment(wish, network, namespace.id, record, names=names)
     edit = Edit(puts=(row,) if known else (namespace, row))
     future = edit.on(record)
+    if record.publishes:
+        from isthmus.engine.bystanders import check_led
+
+        for published in record.publishes.values():
+            check_led(host, record, future, published)
     rows: list[Publish] = []
     for one in publishes:
         rows.append(publish_row(host, one, namespace.id, future, beside=rows))
@@ -127,20 +131,20 @@ def detach(host: Host, network: str, target: str) -> Report:
     found = [one for one in record.attachments.values() if one.network == network]
     if not found:
         raise NotFound(f"{name} is not attached to network {network!r}")
-    return host.change("detach", detach_edit(record, found[0]), scope_of(name), leaving=True, record=record)
+    return host.change("detach", detach_edit(host, record, found[0]), scope_of(name), leaving=True, record=record)
 
 
-def detach_edit(record: Record, row: Attachment) -> Edit:
-    """Return the edit that drops an attachment, what leads to it, and a namespace that is not ours and empty."""
+def detach_edit(host: Host, record: Record, row: Attachment) -> Edit:
+    """Return the edit that drops an attachment, what leads there alone, and a namespace that is not ours and empty."""
     namespace = record.namespaces[row.namespace]
     edit = Edit(drops=(("attachments", row.id),))
-    after = edit.on(record)
-    lost = [
-        one
-        for one in record.publishes.values()
-        if one.namespace == row.namespace and not list(publish_targets(after, one))
-    ]
-    edit = edit.plus(Edit(drops=tuple(("publishes", one.id) for one in lost)))
+    published = [one for one in record.publishes.values() if one.namespace == row.namespace]
+    if published:
+        from isthmus.engine.bystanders import goes
+
+        after = edit.on(record)
+        lost = [one.id for one in published if goes(host, record, after, one)]
+        edit = edit.plus(Edit(drops=tuple(("publishes", one) for one in lost)))
     if not namespace.made and _is_empty(edit.on(record), namespace):
         edit = edit.plus(Edit(drops=(("namespaces", namespace.id),)))
     return edit

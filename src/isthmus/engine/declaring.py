@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
+from isthmus.converge.pending import check_against
 from isthmus.engine import confirming
 from isthmus.engine.attachments import link_row, settle_ports
+from isthmus.engine.bystanders import check_led, check_members, leads_nowhere, new_ways
 from isthmus.engine.choose import Chooser
 from isthmus.engine.faults import Faults
 from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.forwarding_words import effects, undone
 from isthmus.engine.namespaces import check_new_namespace
-from isthmus.engine.networks import drop_networks
 from isthmus.engine.publishes import Beside, bound_notes, check_host, check_port, is_translated, publish_row
+from isthmus.engine.removing import check_inhabitants, drop, end_inhabitants, rows_of
 from isthmus.engine.room import Room
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
@@ -26,15 +28,15 @@ from isthmus.model.network import (
     Publish,
     Record,
 )
-from isthmus.model.plan import Report
+from isthmus.model.plan import Plan, Report
 from isthmus.planner.desired import Scope
-from isthmus.store.edit import Edit, namespace_edit
+from isthmus.store.edit import Edit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
-    OwnedRow = Network | Namespace | Attachment | Publish | DirectLink | Command | Forwarding
+    from isthmus.engine.removing import OwnedRow
 
 __all__ = ["declarations", "down", "plan", "up"]
 
@@ -42,24 +44,7 @@ __all__ = ["declarations", "down", "plan", "up"]
 def declarations(host: Host) -> list[str]:
     """Return the names of the declarations that own something here, sorted."""
     record = host.record()
-    return sorted({row.owner for row in _rows(record) if row.owner})
-
-
-def _rows(record: Record, owner: str | None = None) -> Iterator[OwnedRow]:
-    """Yield the rows that may belong to a declaration; those of one where `owner` is given."""
-    tables = (
-        record.networks,
-        record.namespaces,
-        record.attachments,
-        record.publishes,
-        record.links,
-        record.commands,
-        record.forwarding,
-    )
-    for table in tables:
-        for row in table.values():
-            if owner is None or row.owner == owner:
-                yield row
+    return sorted({row.owner for row in rows_of(record) if row.owner})
 
 
 def plan(host: Host, declaration: Declaration) -> Report:
@@ -117,40 +102,29 @@ def _clear_ended(host: Host, record: Record, name: str) -> None:
             stop(host.commands_directory, row.namespace, 5.0)
 
 
-def down(host: Host, name: str, *, force: bool = False, confirm_within: int | None = None) -> Report:
-    """Remove exactly what a declaration made.
+def down(host: Host, *names: str, force: bool = False, confirm_within: int | None = None) -> Report:
+    """Remove exactly what declarations made.
 
     Raises:
-        NotFound: nothing here belongs to it.
-        Refused: others use a network of it; with `force` they are detached.
+        NotFound: nothing here belongs to one of them.
+        Refused: others use a network of theirs, have something on a namespace or live in one; with `force` that goes
+            with it, and processes are ended.
     """
+    if not names:
+        return Report(plan=Plan(steps=()))
     record = host.record()
-    owned = list(_rows(record, name))
-    if not owned:
-        raise NotFound(f"nothing here belongs to declaration {name!r}")
-    edit, scope = _drop(record, owned, force=force)
+    owned = list(rows_of(record, names))
+    for name in names:
+        if not any(row.owner == name for row in owned):
+            raise NotFound(f"nothing here belongs to declaration {name!r}")
+    edit, scope = drop(host, record, owned, force=None if force else "say --force")
+    if force:
+        if host.pending is not None:
+            check_against(host.pending, edit, scope)
+        end_inhabitants(host, owned)
+    else:
+        check_inhabitants(host, owned, "say --force")
     return confirming.change(host, "down", edit, scope, record=record, within=confirm_within, leaving=True)
-
-
-def _drop(record: Record, owned: Iterable[OwnedRow], *, force: bool) -> tuple[Edit, Scope]:
-    """Return the edit that drops rows with all that hangs on them, and its scope."""
-    rows = list(owned)
-    namespaces = [row.id for row in rows if isinstance(row, Namespace)]
-    networks = tuple(row.name for row in rows if isinstance(row, Network))
-    drops, touched = [], set(namespaces)
-    for row in rows:
-        if isinstance(row, Publish | Attachment | Command):
-            kind = {Publish: "publishes", Attachment: "attachments", Command: "commands"}[type(row)]
-            touched.add(row.namespace)
-            drops.append((kind, row.id))
-        elif isinstance(row, Forwarding):
-            drops.append(("forwarding", row.id))
-        elif isinstance(row, DirectLink):
-            touched |= {row.a.namespace, row.b.namespace}
-            drops.append(("links", row.id))
-    edit = Edit(drops=tuple(drops)).plus(namespace_edit(record, *namespaces))
-    more, scope = drop_networks(edit.on(record), networks, frozenset(namespaces), force=force)
-    return edit.plus(more), Scope(host=True, namespaces=(scope.namespaces or frozenset()) | touched)
 
 
 class _Upping:
@@ -194,14 +168,30 @@ class _Upping:
             self._link(link, f"links[{index}]")
         self._take(*self._forwarding.values())
         self._faults.raise_any()
-        present = set(_rows(self._before))
+        present = set(rows_of(self._before))
         changed = tuple(row for row in self._edit.puts if row not in present)
-        edit = Edit(puts=changed, drops=self._edit.drops)
         touched = self._touched | {wish.name for wish in self._wish.namespaces}
         # What a network says of its ports holds for members that are not in the file, too.
         networks = {row.name for row in changed if isinstance(row, Network)}
         touched |= {row.namespace for row in self._before.attachments.values() if row.network in networks}
+        self._bystanders(touched)
+        self._faults.raise_any()
+        edit = Edit(puts=changed, drops=self._edit.drops)
         return edit, Scope(host=True, namespaces=frozenset(touched))
+
+    def _bystanders(self, touched: set[str]) -> None:
+        """Drop what others publish that leads nowhere now, and object where it may not lead."""
+        declared = {wish.name for wish in self._wish.networks}
+        for row in self._record.publishes.values():
+            if row.owner == self._name or row.namespace not in touched:
+                continue
+            if leads_nowhere(self._before, self._record, row):
+                self._edit = self._edit.plus(Edit(drops=(("publishes", row.id),)))
+                continue
+            ways = [one.name for one in new_ways(self._before, self._record, row) if one.name in declared]
+            place = f"networks.{ways[0]}" if ways else f"namespaces.{row.namespace}"
+            with self._faults.at(place, whole=True):
+                check_led(self._host, self._before, self._record, row)
 
     def _take(self, *rows: OwnedRow) -> None:
         more = Edit(puts=rows)
@@ -232,9 +222,11 @@ class _Upping:
         """Drop what the declaration owned and no longer says."""
         spaces = {wish.name: wish for wish in self._wish.namespaces}
         networks = {wish.name for wish in self._wish.networks}
-        gone = [row for row in _rows(self._before, self._name) if not self._says(row, spaces, networks)]
+        gone = [row for row in rows_of(self._before, (self._name,)) if not self._says(row, spaces, networks)]
         if gone:
-            edit, scope = _drop(self._before, gone, force=False)
+            force = f"isthmus down {self._name} --force"
+            edit, scope = drop(self._host, self._before, gone, force=force)
+            check_inhabitants(self._host, gone, force)
             self._touched |= scope.namespaces or frozenset()
             self._edit = self._edit.plus(edit)
             self._record = edit.on(self._record)
@@ -288,7 +280,11 @@ class _Upping:
                 continue
             before = self._before.networks.get(wish.name)
             with self._faults.at(f"networks.{wish.name}") as trial:
-                self._take(self._chooser.network(wish, self._record, before, self._name))
+                row = self._chooser.network(wish, self._record, before, self._name)
+                if before is not None and before.subnets != row.subnets:
+                    others = (one for one in self._record.members(wish.name) if one.owner != self._name)
+                    check_members(before, row, others)
+                self._take(row)
             if trial.failed:
                 self._failed.add(("network", wish.name))
                 # What it was until now stands against no other's subnets.
@@ -323,7 +319,6 @@ class _Upping:
 
     def _publishes(self, wish: NamespaceWish, done: list[Publish]) -> None:
         old = [row for row in self._before.publishes.values() if row.namespace == wish.name and row.owner == self._name]
-        dropped = frozenset(key for kind, key in self._edit.drops if kind == "publishes")
         for index, one in enumerate(wish.publishes):
             before = next((row for row in old if _is_of(row, one)), None)
             if before is not None:
@@ -334,17 +329,15 @@ class _Upping:
                 elif ("attachments of", wish.name) in self._failed:
                     check_host(self._host, one)
                     if before is None and self._wish.translates(wish, one):
-                        check_port(one, wish.name, Beside(self._host, self._record, done, dropped))
+                        check_port(one, wish.name, Beside(self._host, self._record, done))
                 else:
-                    self._publish(one, wish.name, before, done, dropped)
+                    self._publish(one, wish.name, before, done)
 
-    def _publish(
-        self, wish: PublishWish, namespace: str, before: Publish | None, done: list[Publish], dropped: frozenset[str]
-    ) -> None:
+    def _publish(self, wish: PublishWish, namespace: str, before: Publish | None, done: list[Publish]) -> None:
         had = before if before is not None and is_translated(self._before, before) else None
-        gone = dropped if before is None else dropped | {before.id}
+        renewed = "" if before is None else before.id
         row = publish_row(
-            self._host, wish, namespace, self._record, owner=self._name, before=had, beside=done, dropped=gone
+            self._host, wish, namespace, self._record, owner=self._name, before=had, beside=done, renewed=renewed
         )
         if before is not None and before.id != row.id:
             self._edit = self._edit.plus(Edit(drops=(("publishes", before.id),)))

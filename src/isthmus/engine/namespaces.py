@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from isthmus.converge import Host
+from isthmus.engine.removing import check_inhabitants, end_inhabitants
 from isthmus.engine.targets import locate_target, scope_of
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel import netns as kernel_netns
 from isthmus.kernel.facts import read_resolvers
 from isthmus.kernel.netns_locate import locate
-from isthmus.kernel.processes import end, processes
 from isthmus.model.network import Namespace
 from isthmus.model.plan import Report
 from isthmus.store.edit import Edit, namespace_edit
@@ -83,8 +83,10 @@ def remove_namespace(host: Host, name: str, *, force: bool = False) -> Report:
     if is_run and not force:
         raise Refused(f"network namespace {name} is that of a run", hint=f"isthmus stop {name}, or say --force")
     if present:
-        leased = any(one.leased for one in record.attachments_of(name))
-        _empty(name, force=force, supervised=leased or name in record.commands)
+        if force:
+            end_inhabitants(host, [row])
+        else:
+            check_inhabitants(host, [row], "say --force")
     if row.id not in record.namespaces or not row.made:
         record = Edit(puts=(row.replace(made=True),)).on(record)
     edit, scope = namespace_edit(record, name), scope_of(name)
@@ -93,21 +95,6 @@ def remove_namespace(host: Host, name: str, *, force: bool = False) -> Report:
 
         edit, scope = run_edit(host, record, name)
     return host.change("ns rm", edit, scope, leaving=True, record=record)
-
-
-def _empty(name: str, *, force: bool, supervised: bool) -> None:
-    """End the processes inside, or refuse; a supervised command is ended by the plan itself."""
-    found = processes(f"{kernel_netns.RUN}/{name}")
-    if not found or supervised:
-        return
-    if not force:
-        names = tuple(f"{pid} ({program})" for pid, program in found)
-        raise Refused(
-            f"network namespace {name} has processes inside: {', '.join(names)}",
-            users=names,
-            hint="end them, or say --force",
-        )
-    end([pid for pid, _ in found], 5.0)
 
 
 def execute(host: Host, target: str, argv: Sequence[str]) -> NoReturn:

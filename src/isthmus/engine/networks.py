@@ -47,17 +47,19 @@ def remove_network(host: Host, name: str, *, force: bool = False, confirm_within
         raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
     if network.owner and not force:
         raise Refused(f"network {name} belongs to declaration {network.owner}", hint=f"isthmus down {network.owner}")
-    edit, scope = drop_networks(record, (name,), frozenset(), force=force)
+    edit, scope = drop_networks(host, record, (name,), frozenset(), force=None if force else "say --force")
     return confirming.change(host, "network rm", edit, scope, record=record, within=confirm_within, leaving=True)
 
 
 def drop_networks(
-    record: Record, names: tuple[str, ...], leaving: frozenset[str], *, force: bool
+    host: Host, record: Record, names: tuple[str, ...], leaving: frozenset[str], *, force: str | None
 ) -> tuple[Edit, Scope]:
     """Return the edit that drops networks, and its scope; `leaving` are namespaces that go with them.
 
+    `force` None: whoever else uses one of them is detached; else how to say that.
+
     Raises:
-        Refused: somebody else uses one of them, unless `force`.
+        Refused: somebody else uses one of them.
     """
     edit, touched, users = Edit(), set(leaving), []
     for name in names:
@@ -65,12 +67,12 @@ def drop_networks(
             if member.namespace not in leaving:
                 users.append(f"{member.namespace} on {name}")
                 touched.add(member.namespace)
-                edit = edit.plus(detach_edit(edit.on(record), member))
-    if users and not force:
+                edit = edit.plus(detach_edit(host, edit.on(record), member))
+    if users and force is not None:
         raise Refused(
             f"network {', '.join(names)} is in use: {', '.join(users)}",
             users=tuple(users),
-            hint="detach them, or say --force",
+            hint=f"detach them, or {force}",
         )
     edit = edit.plus(Edit(drops=tuple(("networks", name) for name in names)))
     return edit, Scope(host=True, namespaces=frozenset(touched))

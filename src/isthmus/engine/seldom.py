@@ -115,11 +115,11 @@ def plan(host: Host, declaration: Declaration) -> Report:
     return declaring.plan(host, declaration)
 
 
-def down(host: Host, name: str, *, force: bool = False, confirm_within: int | None = None) -> Report:
-    """Remove exactly what a declaration made (declaring.py)."""
+def down(host: Host, *names: str, force: bool = False, confirm_within: int | None = None) -> Report:
+    """Remove exactly what declarations made (declaring.py)."""
     from isthmus.engine import declaring
 
-    return declaring.down(host, name, force=force, confirm_within=confirm_within)
+    return declaring.down(host, *names, force=force, confirm_within=confirm_within)
 
 
 def confirm(host: Host, *, revert: bool = False) -> str:

@@ -7,7 +7,7 @@ import os.path
 from isthmus.declare import words
 from isthmus.doors.cli.errors import Several, Usage
 from isthmus.doors.cli.output import print_lines
-from isthmus.doors.cli.report import CHANGES, say_before, tell, tell_json, together
+from isthmus.doors.cli.report import CHANGES, say_before, tell, tell_json
 from isthmus.errors import InvalidInput, IsthmusError
 
 TYPE_CHECKING = False
@@ -85,9 +85,7 @@ def _down(session: Session, given: Given) -> int:
     names = None if given.has("all") else [declared_name(wanted or _DEFAULT)]
 
     def remove(host: Host) -> Report:
-        return together(
-            [down(host, name, force=force, confirm_within=within) for name in (names or declarations(host))]
-        )
+        return down(host, *(names or declarations(host)), force=force, confirm_within=within)
 
     tell(session.change(remove, waits=True), given, totals=True)
     return 0

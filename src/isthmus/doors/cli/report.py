@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isthmus.doors.cli.output import note, paint, print_json, print_lines
-from isthmus.model.plan import Plan, Report
+from isthmus.model.plan import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from isthmus.doors.cli.parse import Given
 
-__all__ = ["CHANGES", "UNDO", "say_before", "tell", "tell_json", "together"]
+__all__ = ["CHANGES", "UNDO", "say_before", "tell", "tell_json"]
 
 UNDO = "# undo"
 CHANGES = 2  # the exit status of a plan that has some
@@ -59,11 +59,3 @@ def tell_json(report: Report) -> None:
             "notes": list(report.notes),
         }
     )
-
-
-def together(reports: Sequence[Report]) -> Report:
-    """Return one report of several."""
-    steps = tuple(step for one in reports for step in one.plan.steps)
-    notes = dict.fromkeys(text for one in reports for text in one.notes)
-    paths = dict.fromkeys(pair for one in reports for pair in one.paths)
-    return Report(plan=Plan(steps=steps), notes=tuple(notes), paths=tuple(paths))
