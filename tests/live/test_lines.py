@@ -258,6 +258,24 @@ def test_namespaces_of_one_declaration_exchange_their_addresses(lab: Lab) -> Non
     assert addresses(lab.host.netns("b"), "eth0") == ["10.1.0.4"]
 
 
+def test_a_declaration_exchanges_macs_and_names_of_links(lab: Lab) -> None:
+    text = """
+name: swap
+networks: {{n: {{subnets: [10.1.0.0/24]}}, m: {{subnets: [10.2.0.0/24]}}}}
+namespaces:
+  a: {{networks: {{n: {{ifname: {0}, mac: "02:00:00:00:00:0{2}"}}, m: {{ifname: {1}}}}}}}
+  b: {{networks: {{n: {{mac: "02:00:00:00:00:0{3}"}}}}}}
+"""
+    up(lab.host, text.format("x0", "x1", "5", "6"))
+    for first, second, *macs in (("x1", "x0", "6", "5"), ("x0", "x2", "5", "6"), ("x2", "x3", "6", "7")):
+        up(lab.host, text.format(first, second, *macs))
+        a, b = lab.host.netns("a"), lab.host.netns("b")
+        assert [addresses(a, one) for one in (first, second)] == [["10.1.0.2"], ["10.2.0.2"]]
+        links = a.ip_json("link", "show", "dev", first), b.ip_json("link", "show", "dev", "eth0")
+        assert [one["address"][-1] for (one,) in links] == macs
+        assert up(lab.host, text.format(first, second, *macs)) == []
+
+
 def test_a_network_that_others_use_stays_unless_forced(lab: Lab) -> None:
     empty = snapshot(lab.host)
     up(lab.host, "name: one\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {a: {networks: {n: {}}}}\n")

@@ -300,6 +300,12 @@ BAD = [
         "is not on that network",
     ),
     (
+        "namespaces:\n  n: {networks: {a: {mac: '02:00:00:00:00:01'}, b: {mac: '02:00:00:00:00:01'}}}\n",
+        2,
+        "namespaces.n.networks.b.mac",
+        "is taken by namespace n on network a",
+    ),
+    (
         "networks: {a: {}}\nnamespaces:\n n: {networks: [a], publish: 80:80}\n m: {networks: [a], publish: 80:81}\n",
         4,
         "namespaces.m.publish",

@@ -58,7 +58,7 @@ def _networks(networks: tuple[NetworkWish, ...]) -> Iterator[InvalidInput]:
 
 def _members(namespaces: tuple[NamespaceWish, ...]) -> Iterator[InvalidInput]:
     addresses: dict[tuple[str, Address], str] = {}
-    macs: dict[tuple[str, object], str] = {}
+    macs: dict[object, str] = {}
     for one in namespaces:
         for attachment in one.attachments:
             at = f"namespaces.{one.name}.networks.{attachment.network}"
@@ -67,9 +67,9 @@ def _members(namespaces: tuple[NamespaceWish, ...]) -> Iterator[InvalidInput]:
                 if holder != one.name:
                     yield InvalidInput(f"{at}.ip[{index}]", str(address), f"is taken by namespace {holder}")
             if attachment.mac is not None:
-                holder = macs.setdefault((attachment.network, attachment.mac), one.name)
-                if holder != one.name:
-                    yield InvalidInput(f"{at}.mac", str(attachment.mac), f"is taken by namespace {holder}")
+                if attachment.mac in macs:
+                    yield InvalidInput(f"{at}.mac", str(attachment.mac), f"is taken by {macs[attachment.mac]}")
+                macs.setdefault(attachment.mac, f"namespace {one.name} on network {attachment.network}")
 
 
 def _ifnames(wish: Declaration) -> Iterator[InvalidInput]:

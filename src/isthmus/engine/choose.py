@@ -13,6 +13,7 @@ from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, NetworkWish
 from isthmus.model.host import HOST
 from isthmus.model.network import MTU_MIN_IPV6, NIC, Attachment, Network, Record, Subnet, host_end
+from isthmus.model.value import Value
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.planner.ipam import POOLS, allocate, first_free_ifname, free_prefix, ula_prefix
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 
     from isthmus.engine.faults import Faults
 
-__all__ = ["Chooser", "draw_mac", "host_addresses"]
-
+__all__ = ["Chooser", "Leaving", "draw_mac", "host_addresses"]
 
 _MANY_PORTS: Final = 32
 
@@ -56,14 +56,21 @@ def _route_prefixes(host: Host, besides: str) -> dict[Prefix, str]:
     return found
 
 
+class Leaving(Value):
+    """The attachments, by id, that give up what they have in the same edit."""
+
+    addresses: frozenset[str] = frozenset()
+    macs: frozenset[str] = frozenset()
+    ifnames: frozenset[str] = frozenset()
+
+
 class Chooser:
     """Chooses within one verb; what it has chosen already counts as taken."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._given: dict[str, set[int]] = {}
-        # Attachments that give their addresses up in the same edit.
-        self.leaving: frozenset[str] = frozenset()
+        self.leaving = Leaving()
         self._last: dict[tuple[str, int], Address] = {}
         self._ports: dict[str, int] = {}
         self._now = time.time()
@@ -250,17 +257,17 @@ class Chooser:
     def _mac(self, wish: AttachmentWish, identity: str, before: Attachment | None) -> Mac:
         if wish.mac is None:
             return before.mac if before is not None else draw_mac()
-        rows = self._host.db.all(
-            "SELECT namespace FROM attachments WHERE mac = ? AND id <> ?", (str(wish.mac), identity)
-        )
-        if rows:
-            raise Refused(f"MAC {wish.mac} is taken by {rows[0][0]}", users=(str(rows[0][0]),), field="mac")
+        query = "SELECT id, namespace FROM attachments WHERE mac = ?"
+        for holder, name in self._host.db.all(query, (str(wish.mac),)):
+            if holder != identity and holder not in self.leaving.macs:
+                raise Refused(f"MAC {wish.mac} is taken by {name}", users=(str(name),), field="mac")
         return wish.mac
 
     def _ifname(
         self, wish: AttachmentWish, record: Record, namespace: str, before: Attachment | None, names: frozenset[str]
     ) -> str:
-        held = {one.ifname for one in record.attachments_of(namespace) if before is None or one.id != before.id}
+        gone = self.leaving.ifnames if before is None else self.leaving.ifnames | {before.id}
+        held = {one.ifname for one in record.attachments_of(namespace) if one.id not in gone}
         held |= {end.ifname for link in record.links.values() for end in (link.a, link.b) if end.namespace == namespace}
         if wish.ifname is not None:
             if wish.ifname in held:
@@ -332,7 +339,7 @@ class Chooser:
             (network.name, address.packed),
         )
         given = self._given_of(network)
-        holder = rows[0][0] if rows and rows[0][0] not in self.leaving else None
+        holder = rows[0][0] if rows and rows[0][0] not in self.leaving.addresses else None
         if (holder is not None and (before is None or holder != before.id)) or address.number in given:
             users = self._host.db.all("SELECT namespace FROM attachments WHERE id = ?", (holder,))
             name = users[0][0] if users else f"the host or another namespace on {network.bridge}"

@@ -7,7 +7,7 @@ from isthmus.converge.pending import check_against
 from isthmus.engine import confirming
 from isthmus.engine.attachments import link_row, settle_ports
 from isthmus.engine.bystanders import check_led, check_members, leads_nowhere, new_ways
-from isthmus.engine.choose import Chooser
+from isthmus.engine.choose import Chooser, Leaving
 from isthmus.engine.faults import Faults
 from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.forwarding_words import effects, undone
@@ -265,14 +265,20 @@ class _Upping:
     def _dropped(self) -> set[str]:
         return {key for kind, key in self._edit.drops if kind == "attachments"}
 
-    def _leaving(self) -> frozenset[str]:
-        """Return the attachments that give up an address: those dropped, and those that are to have another."""
+    def _leaving(self) -> Leaving:
+        """Return the attachments that give up what they have: those dropped, and those that are to have another."""
         dropped = self._dropped()
+        addresses, macs, ifnames = set(dropped), set(dropped), set(dropped)
         for wish in self._wish.namespaces:
-            for one in wish.attachments:
-                rows = [row for row in self._before.attachments_of(wish.name) if row.network == one.network]
-                dropped |= {row.id for row in rows if one.ips and not set(one.ips) <= set(row.addresses)}
-        return frozenset(dropped)
+            rows = {row.network: row for row in self._before.attachments_of(wish.name)}
+            for one, row in ((one, rows[one.network]) for one in wish.attachments if one.network in rows):
+                if not set(one.ips) <= set(row.addresses):
+                    addresses.add(row.id)
+                if one.mac not in (None, row.mac):
+                    macs.add(row.id)
+                if one.ifname not in (None, row.ifname):
+                    ifnames.add(row.id)
+        return Leaving(addresses=frozenset(addresses), macs=frozenset(macs), ifnames=frozenset(ifnames))
 
     def _networks(self) -> None:
         for wish in self._wish.networks:

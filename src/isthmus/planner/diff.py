@@ -97,15 +97,16 @@ def diff(current: HostState, wanted: HostState) -> Plan:
             for key, item in current.items()
             if type(item) is not Element or SETS[item.name].family not in anew
         }
-    gone = [item for key, item in current.items() if key not in wanted]
-    links = _links_of(gone)
     renamed = _renamed(current, wanted)
+    remade = _remade(renamed, current, wanted) if renamed else ()
+    gone = [item for key, item in current.items() if key not in wanted or key in remade]
+    links = _links_of(gone)
     bridges = {item.name for item in gone if type(item) is Bridge}
     # With the last IPv4 address of a link the kernel takes its routes away (net/ipv4/fib_frontend.c, fib_disable_ip).
     bare = {(item.netns, item.ifname) for item in gone if type(item) is LinkAddress and item.address.family == 4}
     coming: list[tuple[tuple[int, str], Step]] = []
     for key, item in wanted.items():
-        found = current.get(key)
+        found = current.get(key) if key not in remade else None
         if found is not None and _goes_first(found, item, links, renamed, bare):
             gone.append(found)
             found = None
@@ -184,14 +185,31 @@ def _links_of(gone: list[HostObject]) -> dict[tuple[str, str], Key]:
     return links
 
 
-def _renamed(current: HostState, wanted: HostState) -> set[tuple[str, str]]:
-    """Return the far ends, by their present names, that get another name."""
-    found = set()
+def _renamed(current: HostState, wanted: HostState) -> dict[tuple[str, str], Key]:
+    """Return the far ends, by their present names, that get another name, with the keys of their pairs."""
+    found: dict[tuple[str, str], Key] = {}
     for key, item in wanted.items():
         before = current.get(key) if type(item) is Veth else None
         if type(before) is Veth and before.peer_name != item.peer_name:  # type: ignore[union-attr]
-            found.add((before.peer_netns, before.peer_name))
+            found[before.peer_netns, before.peer_name] = key
     return found
+
+
+def _remade(renamed: dict[tuple[str, str], Key], current: HostState, wanted: HostState) -> set[Key]:
+    """Return the renamed pairs that take a name which a link gives up, or give one up to another.
+
+    They are made anew: renames that exchange names have no order, and one that goes has its name until it is deleted.
+    """
+    ends = {end for item in wanted.values() if type(item) is Veth for end in _ends(item)}
+    freed = {end for key, item in current.items() if type(item) is Veth and key not in wanted for end in _ends(item)}
+    freed |= renamed.keys() & ends
+    targets = {key: wanted[key] for key in renamed.values()}
+    takers = {key for key, item in targets.items() if type(item) is Veth and _ends(item)[1] in freed}
+    return takers | {key for end, key in renamed.items() if end in ends}
+
+
+def _ends(item: Veth) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (item.netns, item.name), (item.peer_netns, item.peer_name)
 
 
 def _removals(

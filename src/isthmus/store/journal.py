@@ -200,11 +200,21 @@ def _write(db: Database, edit: Edit, before: Record, after: Record, now: float) 
             db.run("DELETE FROM cursors WHERE network = ?", (key,))
             db.writing("cursors")
         db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (key,))
+    _park(db, edit, before)
     for row, (kind, values) in zip(edit.puts, edit.rows, strict=True):
         if isinstance(row, Attachment):
             _lease(db, row, before.attachments.get(row.id), now + REST_S)
         db.run(UPSERT[kind], values)
     _note_several(db, after, joined)
+
+
+def _park(db: Database, edit: Edit, before: Record) -> None:
+    """Free what attachments are to exchange: a MAC and a name are unique at each write."""
+    for row in edit.puts:
+        if isinstance(row, Attachment) and row.id in before.attachments:
+            had = before.attachments[row.id]
+            if (row.mac, row.ifname) != (had.mac, had.ifname):
+                db.run("UPDATE attachments SET mac = id, ifname = id WHERE id = ?", (row.id,))
 
 
 def _release(db: Database, row: Attachment, rests_until: float) -> None:
