@@ -48,3 +48,37 @@ def test_the_record_is_found_again_in_the_kernel(lab: Lab, tmp_path: Path) -> No
     lab.host.isthmus("down", "all")
     assert lab.host.run("ip", "netns", "list").stdout == ""
     assert lab.host.run("nft", "list", "tables").stdout == ""
+
+
+def test_isolation_and_an_adopted_bridge_are_found_again(lab: Lab) -> None:
+    lab.host.run("ip", "link", "add", "ext0", "type", "bridge")
+    lab.host.run("ip", "addr", "add", "172.30.0.1/24", "dev", "ext0")
+    lab.host.isthmus("network", "create", "alone", "--subnet", "10.1.0.0/24", "--isolate-ports")
+    lab.host.isthmus("network", "create", "m", "--subnet", "10.2.0.0/24", "--bridge", "ext0")
+    lab.host.isthmus("ns", "create", "a")
+    lab.host.isthmus("attach", "m", "a")
+    shown, stands = listing(lab), snapshot(lab.host)
+
+    for _ in range(2):
+        lab.host.isthmus("repair", "--rebuild")
+        assert (listing(lab), snapshot(lab.host)) == (shown, stands)
+
+    # Those that were set aside within a second have a name each.
+    assert len(list((lab.host.path / "state").glob("state.db.*[0-9]"))) == 2
+    lab.host.isthmus("ns", "rm", "a")
+    for name in ("alone", "m"):
+        lab.host.isthmus("network", "rm", name)
+    assert [one["local"] for one in lab.host.ip_json("-4", "addr", "show", "dev", "ext0")[0]["addr_info"]] == [
+        "172.30.0.1"
+    ]
+    assert lab.host.run("nft", "list", "tables").stdout == ""
+
+
+def test_a_record_that_waits_to_be_confirmed_is_not_set_aside(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "l", "--uplink", "nic:eth0", "--confirm-within", "60")
+    done = lab.host.isthmus("repair", "--rebuild", check=False)
+    assert done.returncode == 3
+    assert "network create waits to be confirmed" in done.stderr
+    assert "hint: isthmus confirm, or isthmus confirm --revert" in done.stderr
+    lab.host.isthmus("confirm", "--revert")
+    lab.host.isthmus("repair", "--rebuild")

@@ -2,8 +2,8 @@
 
 Found again: networks (bridge, subnets, gateways, uplink and its interface, snat, pairs, MTU), namespaces,
 attachments, direct links, publishes, DHCP clients, forwarding that is switched on at each boot, and who owns them.
-Not found: values that were borrowed (what they were before), commands, ranges, and an adopted bridge's name for its
-network (the bridge's own is taken).
+Not found: values that were borrowed (what they were before), commands, ranges, whose a network on an adopted bridge
+is (it becomes nobody's), and what such a network without members is called (the bridge's own name is taken).
 """
 
 from __future__ import annotations
@@ -12,27 +12,31 @@ import os
 import time
 
 from isthmus.converge import Host
+from isthmus.converge.outlook import run_directory
 from isthmus.engine.forwarding import file_rows
 from isthmus.engine.lan import found_subnets
-from isthmus.errors import IsthmusError, NotFound, NotPermitted
+from isthmus.errors import IsthmusError, NotFound, NotPermitted, Refused, StoreError
 from isthmus.kernel.files import read_text
 from isthmus.kernel.netns import Inside, cookie, named, open_netns, own_cookie
 from isthmus.kernel.netns_locate import candidates
 from isthmus.kernel.ruleset import set_elements
 from isthmus.model.address import Address, Mac, Prefix
-from isthmus.model.host import HOST, LIVE_GROUP, Element
+from isthmus.model.host import HOST, LIVE_GROUP, Element, LinkAddress
 from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record, Row, Subnet
 from isthmus.model.plan import Report
 from isthmus.model.ruleset import PROTOCOL_NAMES, SETS
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.socket import NETLINK_ROUTE, Socket
+from isthmus.planner.borrowing import address_name
 from isthmus.planner.desired import EVERYTHING
 from isthmus.planner.leases import bridge_name, identifier_of, member_name
 from isthmus.planner.marks import Mark, parse_mark
 from isthmus.planner.names import ETC_NETNS
 from isthmus.store.edit import Edit
+from isthmus.store.journal import pending
 from isthmus.store.lock import state_directory
+from isthmus.store.sqlite import Database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,15 +48,43 @@ __all__ = ["rebuild", "set_state_aside"]
 
 
 def set_state_aside(directory: str | None = None) -> str | None:
-    """Rename the state file (and its log) out of the way; return the new name, None if there is none."""
-    path = f"{directory or state_directory()}/state.db"
-    aside = f"{path}.{time.strftime('%Y%m%d-%H%M%S')}"
+    """Rename the state file (and its log) out of the way; return the new name, None if there is none.
+
+    Raises:
+        Refused: a change waits to be confirmed, and the file alone has the way back.
+    """
+    directory = directory or state_directory()
+    _check_pending(directory)
+    path, suffixes = f"{directory}/state.db", ("", "-wal", "-shm")
+    stamp, number = f"{path}.{time.strftime('%Y%m%d-%H%M%S')}", 1
+    aside = stamp
+    while any(os.path.lexists(aside + suffix) for suffix in suffixes):  # one was set aside within this second
+        number += 1
+        aside = f"{stamp}-{number}"
     found = None
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in suffixes:
         if os.path.lexists(path + suffix):
             os.rename(path + suffix, aside + suffix)
             found = aside
     return found
+
+
+def _check_pending(directory: str) -> None:
+    try:
+        db = Database(directory, writable=False)
+    except (StoreError, NotPermitted):
+        return  # it is lost, and what waits with it; or whoever calls will be told
+    try:
+        waiting = pending(db)
+    except StoreError:
+        return
+    finally:
+        db.close()
+    if waiting is not None:
+        raise Refused(
+            f"{waiting.verb} waits to be confirmed: the state file alone has the way back",
+            hint="isthmus confirm, or isthmus confirm --revert",
+        )
 
 
 def rebuild(host: Host) -> Report:
@@ -64,7 +96,8 @@ def rebuild(host: Host) -> Report:
     record = host.record()
     if record != Record.empty():
         raise IsthmusError("the record is not empty", hint="isthmus repair puts the kernel right by it")
-    edit = Edit(puts=(*_Finder(host).rows(), *file_rows(record)))
+    finder = _Finder(host)
+    edit = Edit(puts=(*finder.rows(), *file_rows(record)), drops=tuple(finder.our_addresses()))
     host.notes.append("what was borrowed of the host cannot be told from the kernel: look at its forwarding sysctls")
     return host.change("rebuild", edit, EVERYTHING)
 
@@ -117,6 +150,9 @@ class _Finder:
         bridges = [(link.name, link, _mark(link)) for link in self._links if link.kind == "bridge"]
         adopted = {parts[0] for parts in self._parts("adopted")}
         names = {bridge: mark.subject if mark is not None else bridge for bridge, _, mark in bridges}
+        for bridge, link, _ in bridges:
+            if bridge in adopted:
+                names[bridge] = self._called(link) or bridge
         for number, (bridge, link, mark) in enumerate(bridges):
             if bridge not in adopted and (mark is None or mark.kind != "network" or link.group != LIVE_GROUP):
                 continue
@@ -124,7 +160,7 @@ class _Finder:
             nic = self._nic(link) if (bridge,) in self._parts("lan") else ""
             subnets = tuple(found_subnets(self._host, link) if nic else self._subnets(bridge))
             ports = [one for one in self._links if one.master == link.index and one.group == LIVE_GROUP]
-            apart = self._parts("apart")
+            apart, isolated = self._parts("apart"), self._parts("isolated")
             pairs = {other for one, other in self._parts("pairs") if one == bridge}
             yield Network(
                 name=names[bridge],
@@ -136,12 +172,33 @@ class _Finder:
                 dhcp=identifier_of(self._argv(bridge_name(names[bridge]))) if nic else "",
                 adopted=bridge in adopted,
                 snat=tuple(self._snat(subnets)),
-                isolate_ports=bool(ports) and all(one.isolated or (one.name,) in apart for one in ports),
+                isolate_ports=(bridge, bridge) in isolated
+                or (bool(ports) and all(one.isolated or (one.name,) in apart for one in ports)),
                 allow=frozenset(names[str(one)] for one in pairs if one in names),
                 mtu=link.mtu,
                 sequence=number + 1,
                 owner=mark.owner if mark is not None else "",
             )
+
+    def _called(self, bridge: Link) -> str:
+        """Return the name of a network by the hosts file that has one of its members; empty: none has."""
+        ends = [self._far_end(one) for one in self._links if one.master == bridge.index and _mark(one) is not None]
+        members = {str(address) for end in ends if end is not None for address, _ in end[0].of_link(end[1].index)}
+        folder = f"{run_directory()}/hosts"
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            if any(line.split(" ")[0] in members for line in read_text(f"{folder}/{name}").splitlines()):
+                return name
+        return ""
+
+    def our_addresses(self) -> Iterator[tuple[str, str]]:
+        """Yield, as drops, what would be borrowed of adopted bridges, but bears our protocol number."""
+        bridges = {parts[0] for parts in self._parts("adopted")}
+        for payload in self._host.access.route(HOST).dump(rtnl_address.all_addresses()):
+            one = rtnl_address.decode(payload)
+            bridge = self._names.get(one.index, "")
+            if bridge in bridges and one.proto == rtnl_address.IFA_PROTO_ISTHMUS:
+                item = LinkAddress(netns=HOST, ifname=bridge, address=one.address, length=one.length)
+                yield "borrowed", address_name(item)
 
     def _argv(self, command: str) -> list[str]:
         """Return what a command was started with, if it was."""

@@ -53,9 +53,9 @@ def give_back(current: HostState, wanted: HostState, records: tuple[Record, Reco
     for key, item in list(current.items()):
         if isinstance(item, Directory) and key not in wanted and not _is_ours(item, old):
             wanted[key] = item
-        if isinstance(item, LinkAddress) and key not in wanted and _address_name(item) in old.borrowed:
+        if isinstance(item, LinkAddress) and key not in wanted and address_name(item) in old.borrowed:
             wanted[key] = item
-            left.add(_address_name(item))
+            left.add(address_name(item))
         if not isinstance(item, Sysctl) or key in wanted:
             continue
         row = old.borrowed.get(item.name) or new.borrowed.get(item.name)
@@ -90,11 +90,12 @@ def found_there(before: HostState, wanted: HostState, current: HostState) -> tup
     rows = []
     for key, item in wanted.items():
         if isinstance(item, LinkAddress) and item.netns == HOST and key not in before and key in current:
-            rows.append(Borrowed(name=_address_name(item), before="there", gave=_ADDRESS))
+            rows.append(Borrowed(name=address_name(item), before="there", gave=_ADDRESS))
     return tuple(rows)
 
 
-def _address_name(item: LinkAddress) -> str:
+def address_name(item: LinkAddress) -> str:
+    """Return what an address that was there before us is borrowed by."""
     return f"address {item.ifname} {item.address}"
 
 
