@@ -519,6 +519,24 @@ def test_an_address_that_somebody_on_the_lan_has_is_not_given(lab: Lab) -> None:
     assert "203.0.113.100 is in use on the LAN" in done.stderr
 
 
+@pytest.mark.parametrize("leave", [("detach", "n", "a"), ("network", "rm", "n", "--force")])
+def test_a_publish_does_not_move_to_the_lan(lab: Lab, leave: tuple[str, ...]) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24")
+    host.isthmus(*CREATE, *RANGES[:2])
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "n", "a", "-p", "8082:80")
+    done = host.isthmus("attach", "lan0", "a", "--default-route", check=False)
+    assert done.returncode == 3
+    assert "a publishes 8082:80/tcp, and by then could not: cannot publish on network lan0" in done.stderr
+    host.isthmus("attach", "lan0", "a")
+    host.isthmus(*leave)
+    assert json.loads(host.isthmus("ls", "--format", "json").stdout)["ports"] == []
+    maps = [one["map"] for one in host.nft_json() if "map" in one]
+    assert not any("elem" in one for one in maps)
+    assert "nothing to change" in host.isthmus("repair").stdout
+
+
 def test_without_a_range_no_address_is_given(lab: Lab) -> None:
     host = lab.host
     host.isthmus(*CREATE)

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from tests.live.driving import EngineRefused, conntrack, drive, end, up
 
-from isthmus.testing import HOST4, LAN4, LAN6, Lab, Place
+from isthmus.testing import HOST4, HOST6, LAN4, LAN6, Lab, Place
 
 TOPOLOGY: Final = """
 name: flows
@@ -256,6 +256,15 @@ def test_a_port_that_a_process_holds_is_refused_with_its_name(lab: Lab, protocol
     publish(lab, "a", f"8080:80/{protocol}")
 
 
+def test_of_two_that_hold_a_port_the_one_of_that_address_is_named(lab: Lab) -> None:
+    up(lab.host, TOPOLOGY)
+    held = {address: lab.host.serve("holder", 7100, address=address).pid for address in ("127.0.0.1", HOST4, HOST6)}
+    for address, pid in held.items():
+        shown = f"[{address}]" if ":" in address else address
+        with pytest.raises(EngineRefused, match=rf"taken by .* \(pid {pid}\)"):
+            publish(lab, "a", f"{shown}:7100:80")
+
+
 def program_of(process: subprocess.Popen[str]) -> str:
     with open(f"/proc/{process.pid}/comm", encoding="utf-8") as file:
         return file.read().strip()
@@ -299,6 +308,10 @@ def test_publishes_that_do_not_overlap_stand_side_by_side(lab: Lab) -> None:
     assert lab.lan.probe(HOST4, 8080) == f"a {LAN4} 80"
     assert lab.lan.probe("203.0.113.3", 8080) == f"b {LAN4} 80"
     assert lab.host.probe("127.0.0.1", 8080) == "b 10.9.0.1 80"
+    with pytest.raises(EngineRefused, match="b publishes no such port"):
+        unpublish(lab, "b", "8080:80")
+    unpublish(lab, "b", "127.0.0.1:8080:80")
+    assert ports(lab) == [f"a {HOST4}:8080:80/tcp 10.9.0.2:80", "b 203.0.113.3:8080:80/tcp 10.9.0.3:80"]
 
 
 def ports(lab: Lab) -> list[str]:

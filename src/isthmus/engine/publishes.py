@@ -72,7 +72,7 @@ def _meant(row: Publish, wish: PublishWish) -> bool:
         and row.port == wish.port
         and row.count == wish.count
         and (wish.host_port is None or row.host_port == wish.host_port)
-        and (wish.host is None or row.host == wish.host)
+        and row.host == wish.host
         and (wish.network is None or row.network == wish.network)
     )
 

@@ -209,7 +209,7 @@ VERBS: Final = (
         ),
         options=(
             Option(flags=("--all",), help="every declaration of this host"),
-            _force("detach others from networks that go"),
+            _force("take what others have on namespaces and networks that go, and end the processes inside"),
             _CONFIRM,
             *_CHANGING,
         ),
