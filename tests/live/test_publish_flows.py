@@ -113,6 +113,16 @@ def test_a_declaration_moves_a_udp_port_in_one_call(flows: Lab) -> None:
     assert client.ask() == f"b {LAN4} 80"
 
 
+def test_a_declared_port_of_a_namespace_that_goes_is_free(lab: Lab) -> None:
+    text = (
+        "name: moves\nnetworks: {n: {subnet: 10.1.0.0/24}}\nnamespaces: {%s: {networks: [n], publish: ['8081:80']}}\n"
+    )
+    for name in ("a", "b"):
+        up(lab.host, text % name)
+        (only,) = ports(lab)
+        assert only.startswith(f"{name} 8081:80/tcp")
+
+
 def test_exactly_the_entries_of_a_withdrawn_port_are_deleted(flows: Lab) -> None:
     publish(flows, "a", "53:80/udp")
     publish(flows, "b", "54:80/udp")

@@ -139,6 +139,7 @@ class _Upping:
         self._chooser = Chooser(host)
         self._room = Room(host)
         self._touched: set[str] = set()
+        self._withdrawn: frozenset[str] = frozenset()
         self._edit = Edit()
         self._faults = Faults()
         # What cannot be had: ("network" or "namespace" or "attachments of" a namespace, name).
@@ -162,6 +163,7 @@ class _Upping:
         for wish in self._wish.namespaces:
             self._namespace(wish)
         publishes: list[Publish] = []
+        self._withdrawn = frozenset(key for kind, key in self._edit.drops if kind == "publishes")
         for wish in self._wish.namespaces:
             self._publishes(wish, publishes)
         for index, link in enumerate(self._wish.links):
@@ -335,15 +337,22 @@ class _Upping:
                 elif ("attachments of", wish.name) in self._failed:
                     check_host(self._host, one)
                     if before is None and self._wish.translates(wish, one):
-                        check_port(one, wish.name, Beside(self._host, self._record, done))
+                        check_port(one, wish.name, Beside(self._host, self._record, done, self._withdrawn))
                 else:
                     self._publish(one, wish.name, before, done)
 
     def _publish(self, wish: PublishWish, namespace: str, before: Publish | None, done: list[Publish]) -> None:
         had = before if before is not None and is_translated(self._before, before) else None
-        renewed = "" if before is None else before.id
         row = publish_row(
-            self._host, wish, namespace, self._record, owner=self._name, before=had, beside=done, renewed=renewed
+            self._host,
+            wish,
+            namespace,
+            self._record,
+            owner=self._name,
+            before=had,
+            beside=done,
+            renewed="" if before is None else before.id,
+            dropped=self._withdrawn,
         )
         if before is not None and before.id != row.id:
             self._edit = self._edit.plus(Edit(drops=(("publishes", before.id),)))

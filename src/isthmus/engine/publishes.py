@@ -97,11 +97,12 @@ def publish_row(
     before: Publish | None = None,
     beside: Iterable[Publish] = (),
     renewed: str = "",
+    dropped: frozenset[str] = frozenset(),
 ) -> Publish:
     """Return the row of a publish to be, checked against the host.
 
-    `record` holds the namespace as it will be. `beside` are rows of the same edit; `renewed` is the id of the row
-    that this one is put in place of, and `before` that row when it has ports of the host.
+    `record` holds the namespace as it will be. `beside` are rows of the same edit; `dropped` ids of rows that it drops;
+    `renewed` is the id of the one that this is put in place of, and `before` that row when it has ports of the host.
 
     Raises:
         InvalidInput, Refused: it cannot be had.
@@ -118,7 +119,7 @@ def publish_row(
         row = row.replace(host_port=row.port)
     elif before is not None and not row.host_port:
         row = row.replace(host_port=before.host_port)
-    others = Beside(host, record, beside, renewed)
+    others = Beside(host, record, beside, dropped, renewed)
     if all(network.uplink == ROUTED for network in networks):
         _check_open(row, others)
     elif not row.host_port:
@@ -134,22 +135,28 @@ def is_translated(record: Record, row: Publish) -> bool:
 
 
 class Beside:
-    """The publishes that one to be has beside it: on record, but for the one `renewed`, and `coming` in the same edit.
+    """The publishes that one to be has beside it: on record, and `coming` in the same edit.
 
-    Of the namespaces that `record` has, what it does not have of theirs goes in the same edit.
+    Not those that it drops, nor the one that is `renewed`. `record` is as it will be.
     """
 
-    def __init__(self, host: Host, record: Record, coming: Iterable[Publish], renewed: str = "") -> None:
+    def __init__(
+        self,
+        host: Host,
+        record: Record,
+        coming: Iterable[Publish],
+        dropped: frozenset[str] = frozenset(),
+        renewed: str = "",
+    ) -> None:
         self._host = host
         self._record = record
         self._coming = tuple(coming)
+        self._dropped = dropped
         self._renewed = renewed
 
     def on_host(self, row: Publish) -> Publish | None:
         """Return the first that has one of the same ports of the host."""
-        known, gone = self._record.publishes, self._record.namespaces
-        held = [one for one in _overlapping(self._host, row) if one.id in known or one.namespace not in gone]
-        for other in (*held, *self._coming):
+        for other in (*_overlapping(self._host, row), *self._coming):
             if other.overlaps(row) and self._is_other(other, row) and is_translated(self._around(other), other):
                 return other
         return None
@@ -171,7 +178,7 @@ class Beside:
         return Refused(why, users=(other.namespace,))
 
     def _is_other(self, other: Publish, row: Publish) -> bool:
-        return other.id not in (self._renewed, row.id)
+        return other.id not in self._dropped and other.id not in (self._renewed, row.id)
 
     def _around(self, row: Publish) -> Record:
         """Return a record that tells where a publish leads."""
