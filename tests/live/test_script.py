@@ -267,7 +267,10 @@ for line in (
 """
 _VERBS: Final = {
     "attach": ("", 'report = do(attach, AttachmentWish(network="nat0"), "b", (port("8080-8082:80-82/udp"),)).report'),
-    "attach-second": ("", 'report = do(attach, AttachmentWish(network="routed0", default_route=True), "a").report'),
+    "attach-second": (
+        'do(unpublish, "a", port("8000:80")); do(publish, "a", port("80:80"))',
+        'report = do(attach, AttachmentWish(network="routed0", default_route=True), "a").report',
+    ),
     "attach-none": ("", 'report = do(attach, AttachmentWish(network="none0", ifname="x"), "b", (port("1:1"),)).report'),
     "attach-apart": (
         'do(create_network, network("apart0", "10.5.0.0/24", isolate_ports=True))',
