@@ -103,7 +103,7 @@ def test_the_table_is_back_before_the_verb_does_its_own_work(closed: Lab) -> Non
 def test_a_verb_that_takes_the_last_loopback_publish_away_mends_first(closed: Lab) -> None:
     crafty(closed)
     closed.host.run("nft", "flush", "ruleset")
-    drive(closed.host, "do(down, 'closed'); reap(state_directory())")
+    drive(closed.host, "do(down, 'closed', force=True); reap(state_directory())")
     assert closed.host.nft_json() == []
     assert closed.host.run("ls", "/proc/sys/net/ipv4/conf").stdout.split() == ["all", "default", "eth0", "lo"]
 

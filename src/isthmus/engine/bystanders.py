@@ -94,5 +94,5 @@ def _check(host: Host, before: Record, after: Record, row: Publish) -> None:
     ways = new_ways(before, after, row)
     check_fit(row, ways)
     if ways and is_translated(after, row) and not is_translated(before, row):
-        coming = (one for key, one in after.publishes.items() if key not in before.publishes)
+        coming = [one for key, one in after.publishes.items() if key not in before.publishes]
         check_free(row, Beside(host, after, coming, frozenset(before.publishes.keys() - after.publishes.keys())))

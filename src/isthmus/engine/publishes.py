@@ -17,7 +17,7 @@ from isthmus.store.slices import load_slice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "Beside",
@@ -95,7 +95,7 @@ def publish_row(
     *,
     owner: str = "",
     before: Publish | None = None,
-    beside: Iterable[Publish] = (),
+    beside: Sequence[Publish] = (),
     renewed: str = "",
     dropped: frozenset[str] = frozenset(),
 ) -> Publish:
@@ -144,13 +144,13 @@ class Beside:
         self,
         host: Host,
         record: Record,
-        coming: Iterable[Publish],
+        coming: Sequence[Publish],
         dropped: frozenset[str] = frozenset(),
         renewed: str = "",
     ) -> None:
         self._host = host
         self._record = record
-        self._coming = tuple(coming)
+        self._coming = coming
         self._dropped = dropped
         self._renewed = renewed
 
@@ -164,9 +164,9 @@ class Beside:
     def inside(self, row: Publish) -> Publish | None:
         """Return the first that opens one of the same ports of the namespace itself."""
         mine = _opened(self._record, row)
-        for other in (*self._record.publishes.values(), *self._coming):
-            same = other.namespace == row.namespace and other.overlaps(row) and self._is_other(other, row)
-            if same and mine & _opened(self._record, other):
+        held: dict[str, Publish] = self._host.db.rows("publishes", "namespace = ?", (row.namespace,))
+        for other in (*held.values(), *(one for one in self._coming if one.namespace == row.namespace)):
+            if other.overlaps(row) and self._is_other(other, row) and mine & _opened(self._record, other):
                 return other
         return None
 
