@@ -26,6 +26,7 @@ _KINDS: Final[dict[str, Any]] = {
         host.LinkAddress,
         host.Autoconf,
         host.Route,
+        host.Rule,
         host.Element,
         host.Process,
     )
@@ -34,6 +35,7 @@ _READ: Final[dict[str, Any]] = {
     "mac": Mac.parse,
     "peer_mac": Mac.parse,
     "address": Address.parse,
+    "source": Address.parse,
     "via": Address.parse,
     "prefix": Prefix.parse,
     "parts": lambda parts: tuple(map(_part, parts)),

@@ -271,6 +271,10 @@ _VERBS: Final = {
         'do(unpublish, "a", port("8000:80")); do(publish, "a", port("80:80"))',
         'report = do(attach, AttachmentWish(network="routed0", default_route=True), "a").report',
     ),
+    "attach-without-default": (
+        "",
+        'report = do(attach, AttachmentWish(network="nat0", default_route=False), "b", (port("8001:80"),)).report',
+    ),
     "attach-none": ("", 'report = do(attach, AttachmentWish(network="none0", ifname="x"), "b", (port("1:1"),)).report'),
     "attach-apart": (
         'do(create_network, network("apart0", "10.5.0.0/24", isolate_ports=True))',
@@ -399,5 +403,5 @@ def test_show_commands_of_plan_is_the_script_of_up(lab: Lab) -> None:
     """What is chosen at random differs; the commands are the same, word for word otherwise."""
     planned, _ = drive(lab.host, f"out = commands(do(plan, load_text({_BEFORE!r})))")
     done, _ = drive(lab.host, f"out = commands(do(up, load_text({_BEFORE!r})))")
-    drawn = re.compile(r"(02|fe)(:[0-9a-f]{2}){5}|isv[0-9a-f]{10}|[0-9a-f]{12}|fe80::[0-9a-f:]+")
+    drawn = re.compile(r"(02|fe)(:[0-9a-f]{2}){5}|isv[0-9a-f]{10}|[0-9a-f]{12}|fe80::[0-9a-f:]+|\b17\d{8}\b")
     assert drawn.sub("*", planned).splitlines() == drawn.sub("*", done).splitlines()

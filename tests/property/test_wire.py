@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.property.objects import ADDRESSES, TEXT, elements
 
 from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.host import Rule
 from isthmus.model.ruleset import SETS
 from isthmus.netlink import conntrack, nft
-from isthmus.netlink.rtnl import address, link, route
+from isthmus.netlink.rtnl import address, link, route, rule
 from isthmus.netlink.wire import (
     MESSAGE_HEADER,
     WireError,
@@ -79,6 +80,17 @@ def test_routes_are_read_as_they_were_written(via: Address, length: int, index: 
     prefix = Prefix.around(via, length)
     found = route.decode(route.add(prefix, via, index, "").payload)
     assert (found.prefix, found.via, found.oifs, found.protocol) == (prefix, via, (index,), route.RTPROT_ISTHMUS)
+    assert found.table == 254
+    assert route.decode(route.add(prefix, via, index, "", table=2**31 + length).payload).table == 2**31 + length
+
+
+@given(ADDRESSES, st.integers(0, 2**31), st.integers(0, 2**32 - 1), st.booleans())
+def test_rules_are_read_as_they_were_written(source: Address, priority: int, table: int, specific: bool) -> None:
+    one = Rule(netns="a", priority=priority, source=source, table=table, specific=specific)
+    found = rule.decode(rule.add(one).payload)
+    assert found.is_as(one)
+    assert not found.is_as(one.replace(specific=not specific))
+    assert rule.delete(one).payload == rule.add(one).payload
 
 
 @given(st.binary(min_size=6, max_size=6), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
@@ -102,6 +114,7 @@ _DECODERS: Final[dict[str, Callable[[bytes], object]]] = {
     "address": address.decode,
     "link": link.decode,
     "route": route.decode,
+    "rule": rule.decode,
     "conntrack": conntrack.decode,
     "generation": nft.decode_generation,
     "elements": lambda data: nft.decode_elements([data]),
@@ -148,6 +161,7 @@ def test_a_message_with_a_wrong_byte_is_decoded_or_refused(data: st.DataObject) 
             [
                 ("address", address.add(3, Address.parse("10.0.0.1"), 24, "").payload),
                 ("route", route.add(Prefix.parse("10.0.0.0/8"), Address.parse("10.0.0.1"), 3, "").payload),
+                ("rule", rule.add(Rule(netns="a", priority=9, source=Address.parse("::1"), table=999)).payload),
                 ("link", link.create_bridge("br0", mac=Mac(packed=bytes(6)), mtu=1500, group=1).payload),
                 ("elements", nft.add_elements([data.draw(elements("snat6"))])[0].payload),
                 ("elements", nft.add_elements([data.draw(elements("port4"))])[0].payload),

@@ -62,6 +62,7 @@ def _questions(names: list[str]) -> dict[str, tuple[str, ...]]:
         questions[f"links {name}"] = (*enter, "-j", "-d", "addr")
         for family in ("-4", "-6"):
             questions[f"routes {family} {name}"] = (*enter, "-j", "-d", family, "route", "show", "table", "all")
+            questions[f"rules {family} {name}"] = (*enter, "-j", family, "rule", "show")
     return questions
 
 

@@ -15,9 +15,9 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from isthmus.model.address import Address, Mac, Prefix
-from isthmus.model.host import LIVE_GROUP, Element
+from isthmus.model.host import LIVE_GROUP, Element, Rule
 from isthmus.netlink import nft
-from isthmus.netlink.rtnl import address, link, neighbour, route
+from isthmus.netlink.rtnl import address, link, neighbour, route, rule
 from isthmus.netlink.wire import MESSAGE_HEADER, NLM_F_ACK, NLM_F_ECHO, NLM_F_REQUEST, Request, attribute_list
 
 MAC1, MAC2, MAC3 = (Mac.parse(f"02:00:00:00:00:0{number}") for number in (1, 2, 3))
@@ -94,6 +94,16 @@ ADDRESS6: Final = (
 ROUTE: Final = (
     "3400000018000506eaf8076b0000000002000000fe690001000000000800010000000000080005000a0100020800040002000000"
 )
+# ip -4 rule add priority 26880 from 10.0.0.2 lookup 1761607681 suppress_prefixlength 0 protocol 105
+RULE4: Final = (
+    "4400000020000506eaf8076b0000000002002000000000010000000008000600006900000800"
+    "02000a00000208000f000100006908000e00000000000500150069000000"
+)
+# ip -6 rule add priority 26881 from fd01::2 lookup main suppress_prefixlength 0 protocol 105
+RULE6: Final = (
+    "4800000020000506eaf8076b000000000a008000fe0000010000000008000600016900001400"
+    "0200fd01000000000000000000000000000208000e00000000000500150069000000"
+)
 # ip neigh delete 10.1.0.9 dev br0
 NEIGHBOUR: Final = "240000001d000500ebf8076b00000000020000000200000080000000080001000a010009"
 # ip link delete dev v0
@@ -157,6 +167,14 @@ def test_an_ipv6_address_is_added_as_by_ip() -> None:
 def test_a_default_route_is_added_as_by_ip() -> None:
     request = route.add(ANY, Address.parse("10.1.0.2"), 2, "")
     compare(request, ROUTE, 12, {}, ours=(), theirs=("1 00000000",))
+
+
+@pytest.mark.parametrize(
+    ("source", "priority", "table", "sent"), [("10.0.0.2", 26880, 0x69000001, RULE4), ("fd01::2", 26881, 0, RULE6)]
+)
+def test_a_rule_is_added_as_by_ip(source: str, priority: int, table: int, sent: str) -> None:
+    one = Rule(netns="a", priority=priority, source=Address.parse(source), table=table, specific=True)
+    compare(rule.add(one), sent, 12, {}, ours=(), theirs=())
 
 
 def test_a_neighbour_is_forgotten_as_by_ip() -> None:

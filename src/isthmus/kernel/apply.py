@@ -29,6 +29,7 @@ from isthmus.model.host import (
     NamedNetns,
     Process,
     Route,
+    Rule,
     Ruleset,
     Symlink,
     Sysctl,
@@ -129,6 +130,8 @@ class Applier:
                 self._links.address(step, item)
             case Route():
                 self._links.route(step, item)
+            case Rule():
+                self._links.rule(step, item)
             case Bridge():
                 self._links.bridge(step, item)
             case _:

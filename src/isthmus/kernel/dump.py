@@ -32,6 +32,7 @@ from isthmus.model.host import (
     NamedNetns,
     Process,
     Route,
+    Rule,
     Ruleset,
     Symlink,
     Sysctl,
@@ -49,10 +50,11 @@ if TYPE_CHECKING:
     from typing import Final
 
     from isthmus.netlink.rtnl.link import Link
+    from isthmus.netlink.rtnl.rule import PolicyRule
 
 __all__ = ["Dumper"]
 
-_ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Route, HostsLine, Element})
+_ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Route, Rule, HostsLine, Element})
 # Whose removal is content when they are gone already, at no cost.
 _TOLERANT: Final = frozenset({HostsLine, Element})
 
@@ -76,6 +78,7 @@ class Dumper:
         self._unmade: set[str] = set()
         self._tables: list[str] | None = None
         self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
+        self._rules: dict[tuple[str, int], list[PolicyRule]] = {}
 
     def dump(
         self,
@@ -160,6 +163,8 @@ class Dumper:
                 return read_autoconf(self._access, item)
             case Route():
                 return self._route(item)
+            case Rule():
+                return self._rule(item)
             case Sysctl():
                 value = self._access.sysctls.read(item.name)
                 return None if value is None else item if value == item.value else item.replace(value=value)
@@ -254,12 +259,21 @@ class Dumper:
 
     def _route(self, item: Route) -> Route | None:
         socket = self._access.route(item.netns)
-        for payload in socket.dump(rtnl_route.main_routes(item.prefix.family), absent=errno.ENOENT):
+        for payload in socket.dump(rtnl_route.routes_of(item.table, item.prefix.family), absent=errno.ENOENT):
             route = rtnl_route.decode(payload)
             if route.prefix == item.prefix and route.protocol == rtnl_route.RTPROT_ISTHMUS and route.via and route.oifs:
                 link = self._access.link_at(item.netns, route.oifs[0])
                 return item.replace(via=route.via, ifname=link.name if link is not None else "")
         return None
+
+    def _rule(self, item: Rule) -> Rule | None:
+        from isthmus.netlink.rtnl import rule as rtnl_rule
+
+        key = (item.netns, item.source.family)
+        if key not in self._rules:
+            request = rtnl_rule.all_rules(item.source.family)
+            self._rules[key] = [rtnl_rule.decode(one) for one in self._access.route(item.netns).dump(request)]
+        return item if any(one.is_as(item) for one in self._rules[key]) else None
 
     def _netns(self, item: NamedNetns) -> NamedNetns | None:
         wanted = self._access.cookie_of(item.name)

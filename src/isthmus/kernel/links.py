@@ -1,4 +1,4 @@
-"""Bridges, veth pairs, and what hangs on them: addresses and routes.
+"""Bridges, veth pairs, and what hangs on them: addresses, routes, and the rules that lead to routes.
 
 Requests for the inside of a namespace are gathered and sent in one (`send`). A veth pair is born in its
 place with its final name, MAC and MTU; its end in the host is never unmarked for longer than one message.
@@ -14,7 +14,7 @@ from isthmus.errors import IsthmusError, KernelError, NotFound, NotPermitted, Re
 from isthmus.kernel.access import Access
 from isthmus.kernel.announce import announce
 from isthmus.model.address import IPV6, Address, Mac
-from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP, Bridge, LinkAddress, Route, Veth
+from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP, Bridge, LinkAddress, Route, Rule, Veth
 from isthmus.model.network import MTU_MIN, MTU_MIN_IPV6
 from isthmus.model.plan import Add, Change, Remove, Step
 from isthmus.netlink.rtnl import address as rtnl_address
@@ -234,11 +234,19 @@ class LinkHands:
             assert isinstance(old, Route)
             index = self._living_index(old)
             if index is not None:
-                request = rtnl_route.delete(old.prefix, old.via, index, item)
+                request = rtnl_route.delete(old.prefix, old.via, index, item, table=old.table)
                 self._queue(item.netns, request, missing_ok=True)
         if not isinstance(step, Remove):
             index = self._index(item.netns, item.ifname)
-            self._queue(item.netns, rtnl_route.add(item.prefix, item.via, index, item))
+            self._queue(item.netns, rtnl_route.add(item.prefix, item.via, index, item, table=item.table))
+
+    def rule(self, step: Step, item: Rule) -> None:
+        from isthmus.netlink.rtnl import rule as rtnl_rule
+
+        if not isinstance(step, Remove):
+            self._queue(item.netns, rtnl_rule.add(item))
+        elif self._access.is_alive(item.netns):
+            self._queue(item.netns, rtnl_rule.delete(item), missing_ok=True)
 
     def _living_index(self, item: LinkAddress | Route) -> int | None:
         try:

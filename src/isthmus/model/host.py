@@ -39,6 +39,7 @@ __all__ = [
     "NamedNetns",
     "Process",
     "Route",
+    "Rule",
     "Ruleset",
     "Symlink",
     "Sysctl",
@@ -251,19 +252,40 @@ class Autoconf(Value):
 
 
 class Route(Value):
-    """A unicast route of table main; `prefix` of length 0 is the default route."""
+    """A unicast route of a table (0: main); `prefix` of length 0 is the default route."""
 
     netns: str
     prefix: Prefix
     via: Address
     ifname: str
+    table: int = 0
 
     @property
     def key(self) -> Key:
-        return ("route", self.netns, self.prefix)
+        return ("route", self.netns, self.prefix, self.table)
 
     def __str__(self) -> str:
         return f"link {self.ifname}: {self.prefix} via {self.via}"
+
+
+class Rule(Value):
+    """A policy rule: what is sent from an address asks a table (0: main) for its route.
+
+    `specific`: the table's default route is passed over there. The lowest `priority` is asked first.
+    """
+
+    netns: str
+    priority: int
+    source: Address
+    table: int
+    specific: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("rule", self.netns, self.priority, self.source, self.table, self.specific)
+
+    def __str__(self) -> str:
+        return f"{self.netns}: from {self.source}"
 
 
 class Element(Value):
@@ -319,6 +341,7 @@ HostObject = (
     | LinkAddress
     | Autoconf
     | Route
+    | Rule
     | Element
     | Process
 )

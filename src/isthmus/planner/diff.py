@@ -23,6 +23,7 @@ from isthmus.model.host import (
     NamedNetns,
     Process,
     Route,
+    Rule,
     Ruleset,
     Symlink,
     Sysctl,
@@ -54,13 +55,14 @@ _RANKS: Final[dict[type, int]] = {
     Veth: 7,
     Autoconf: 8,
     Route: 9,
+    Rule: 9,
     Process: 11,
 }
 # What else steps of one rank are sorted by: a directory goes before what is in it.
 _PLACE: Final[dict[type, str]] = {
     **dict.fromkeys((Directory, File, Symlink, HostsLine), "path"),
     **dict.fromkeys((NamedNetns, Bridge), "name"),
-    **dict.fromkeys((Route, Autoconf), "netns"),
+    **dict.fromkeys((Route, Rule, Autoconf), "netns"),
 }
 _RANK_INNER_ADDRESS: Final = 8
 _RANK_PORT_ELEMENT: Final = 10
@@ -231,7 +233,7 @@ def _removals(
 def _falls_with(
     item: HostObject, links: dict[tuple[str, str], Key], current: HostState, wanted: HostState
 ) -> Key | None:
-    """Return the key of what is taken away and takes an object with it: its link, its table."""
+    """Return the key of what is taken away and takes an object with it: its link, table or namespace."""
     cause: Key | None = None
     if type(item) is Element and item.name not in PORT_SETS:
         cause = ("ruleset", SETS[item.name].family)
@@ -239,6 +241,8 @@ def _falls_with(
         cause = ("bridge", item.ifname)
     elif type(item) is Sysctl:
         cause = ("bridge", _bridge_of(item))
+    elif type(item) is Rule:
+        cause = ("netns", item.netns)
     elif isinstance(item, LinkAddress | Autoconf | Route):
         wish = wanted.get(item.key)
         # A new link of that name comes when the old one is out of its way, with all that hangs on it.

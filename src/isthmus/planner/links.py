@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isthmus.model.address import Mac, Prefix, link_local
-from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, HostObject, LinkAddress, Route, Sysctl, Veth
+from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, HostObject, LinkAddress, Route, Rule, Sysctl, Veth
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.forwarding import Facts, NicFacts
 from isthmus.planner.marks import mark
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["attachment_links", "autoconf", "direct_link", "namespace_routes", "network_links"]
+__all__ = ["DEFAULT", "attachment_links", "autoconf", "direct_link", "namespace_routes", "network_links"]
 
-_DEFAULT: Final = {4: Prefix(family=4, number=0, length=0), 6: Prefix(family=6, number=0, length=0)}
+DEFAULT: Final = {4: Prefix(family=4, number=0, length=0), 6: Prefix(family=6, number=0, length=0)}
 
 
 def network_links(network: Network, facts: Facts) -> Iterator[HostObject]:
@@ -92,15 +92,20 @@ def _host_mac(attachment: Attachment) -> Mac:
     return Mac(packed=b"\xfe" + bytes.fromhex(attachment.host_ifname[-10:]))
 
 
-def namespace_routes(record: Record, namespace: str) -> Iterator[Route]:
-    """Yield a namespace's default routes: one a family at most."""
+def namespace_routes(record: Record, namespace: str) -> Iterator[Route | Rule]:
+    """Yield a namespace's default routes, one a family at most, and the ways back of its other addresses."""
     for family in (4, 6):
         holder = record.default_route_holder(namespace, family)
         if holder is None or family in holder.leased:
             continue  # the router is in the lease
         subnet = record.networks[holder.network].subnet(family)
         if subnet is not None and subnet.gateway is not None:
-            yield Route(netns=namespace, prefix=_DEFAULT[family], via=subnet.gateway, ifname=holder.ifname)
+            yield Route(netns=namespace, prefix=DEFAULT[family], via=subnet.gateway, ifname=holder.ifname)
+    attachments = record.attachments_of(namespace)
+    if len(attachments) > 1 or any(one.priority is None for one in attachments):
+        from isthmus.planner.ways import source_routes
+
+        yield from source_routes(record, namespace)
 
 
 def direct_link(link: DirectLink) -> Iterator[HostObject]:

@@ -24,6 +24,7 @@ from isthmus.model.host import (
     NamedNetns,
     Process,
     Route,
+    Rule,
     Ruleset,
     Symlink,
     Sysctl,
@@ -124,6 +125,8 @@ class _Writer:
                 return self._autoconf(step, item)
             case Route() as item:
                 return list(self._route(step, item))
+            case Rule() as item:
+                return [self._in(item.netns, "ip", *_rule_words(step, item))]
             case Process() as item:
                 return _process(step, item)
             case Element():
@@ -254,7 +257,14 @@ def _route_words(verb: str, item: Route) -> list[object]:
     family = "-4" if item.via.family == IPV4 else "-6"
     to = str(item.prefix) if item.prefix.length else "default"
     words: list[object] = [family, "route", verb, to, "via", item.via, "dev", item.ifname, "protocol", _MARK]
-    return words
+    return [*words, "table", item.table] if item.table else words
+
+
+def _rule_words(step: Step, item: Rule) -> list[object]:
+    family = "-4" if item.source.family == IPV4 else "-6"
+    words: list[object] = [family, "rule", "delete" if isinstance(step, Remove) else "add"]
+    words += ["priority", item.priority, "from", item.source, "lookup", item.table or "main"]
+    return [*words, *(("suppress_prefixlength", 0) if item.specific else ()), "protocol", _MARK]
 
 
 def _netns(step: Step, item: NamedNetns) -> list[str]:

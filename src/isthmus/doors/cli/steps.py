@@ -22,6 +22,7 @@ from isthmus.model.host import (
     NamedNetns,
     Process,
     Route,
+    Rule,
     Ruleset,
     Symlink,
     Sysctl,
@@ -52,6 +53,7 @@ _KINDS: Final = {
     LinkAddress: "address",
     Autoconf: "autoconf",
     Route: "route",
+    Rule: "rule",
     Element: "element",
     Process: "command",
 }
@@ -132,6 +134,8 @@ def _heads(plan: Plan) -> dict[object, object]:
                 heads[sign, item.peer_netns, item.peer_name] = item.key
                 heads[sign, item.netns, item.name] = item.key
                 heads.setdefault((sign, "files"), item.key)
+                if item.netns == HOST:
+                    heads.setdefault(("ways", item.peer_netns), item.key)
             case NamedNetns():
                 heads[sign, "files", item.name] = item.key
                 heads[sign, "files"] = item.key
@@ -145,6 +149,8 @@ def _heads(plan: Plan) -> dict[object, object]:
 def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object | None:
     """Return the key of the object that says this one in its line, if the same plan has it."""
     match item:
+        case Rule() | Route() if isinstance(item, Rule) or item.table:
+            return heads.get(("ways", item.netns))
         case LinkAddress() | Autoconf() | Route():
             return heads.get((sign, item.netns, item.ifname))
         case File() | Directory() | Symlink() | HostsLine():
@@ -185,6 +191,8 @@ def _detail(item: HostObject) -> str:
             return item.name.split("/")[3]
         case Autoconf():
             return "IPv6 by router advertisements"
+        case Route() if item.table:
+            return ""  # like rules, which each attachment has of a namespace on several networks
         case Route(prefix=Prefix(length=0)):
             return f"default via {item.via}"
         case Route():
@@ -242,7 +250,11 @@ def _noun(item: HostObject) -> str:
             return f"router advertisements on {item.ifname}{_inside(item.netns)}"
         case Route():
             prefix = "default" if item.prefix.length == 0 else str(item.prefix)
-            return f"route {prefix} via {item.via}{_inside(item.netns)}"
+            table = f" of table {item.table}" if item.table else ""
+            return f"route {prefix} via {item.via}{table}{_inside(item.netns)}"
+        case Rule():
+            table = f"table {item.table or 'main'}" + (", but its default route" if item.specific else "")
+            return f"rule {item.priority} from {item.source} to {table}{_inside(item.netns)}"
         case Element():
             data = f" : {' . '.join(map(str, item.data))}" if item.data else ""
             if item.name == "adopted":

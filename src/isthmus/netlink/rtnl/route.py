@@ -35,6 +35,7 @@ __all__ = [
     "is_default",
     "local_routes",
     "main_routes",
+    "routes_of",
     "way_to",
 ]
 
@@ -49,6 +50,7 @@ _RTA_PRIORITY: Final = 6
 _RTA_MULTIPATH: Final = 9
 _RTA_CACHEINFO: Final = 12
 _RTA_TABLE: Final = 15
+_RT_TABLE_UNSPEC: Final = 0
 _RT_TABLE_MAIN: Final = 254
 _RT_TABLE_LOCAL: Final = 255
 _RTN_UNICAST: Final = 1
@@ -96,30 +98,39 @@ class IpRoute(Value):
         return self.protocol == _RTPROT_RA or self.is_relearned
 
 
-def add(prefix: Prefix, via: Address, index: int, subject: object) -> Request:
-    """Add a unicast route through a gateway to table main; IPv6 gets the kernel's default metric, 1024."""
-    payload = _payload(prefix, via, index)
+def add(prefix: Prefix, via: Address, index: int, subject: object, *, table: int = 0) -> Request:
+    """Add a unicast route through a gateway to a table (0: main); IPv6 gets the kernel's default metric, 1024."""
+    payload = _payload(prefix, via, index, table=table)
     return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, payload, "add route of", subject)
 
 
-def delete(prefix: Prefix, via: Address, index: int, subject: object, *, protocol: int = RTPROT_ISTHMUS) -> Request:
+def delete(
+    prefix: Prefix, via: Address, index: int, subject: object, *, table: int = 0, protocol: int = RTPROT_ISTHMUS
+) -> Request:
     """Delete such a route."""
-    return Request(_RTM_DELROUTE, 0, _payload(prefix, via, index, protocol), "delete route of", subject)
+    return Request(_RTM_DELROUTE, 0, _payload(prefix, via, index, protocol, table), "delete route of", subject)
 
 
-def _payload(prefix: Prefix, via: Address, index: int, protocol: int = RTPROT_ISTHMUS) -> bytes:
-    head = _MSG.pack(via.af, prefix.length, 0, 0, _RT_TABLE_MAIN, protocol, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
+def _payload(prefix: Prefix, via: Address, index: int, protocol: int = RTPROT_ISTHMUS, table: int = 0) -> bytes:
+    in_head = _RT_TABLE_UNSPEC if table else _RT_TABLE_MAIN
+    head = _MSG.pack(via.af, prefix.length, 0, 0, in_head, protocol, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
     destination = attr(_RTA_DST, prefix.first.packed) if prefix.length else b""
-    return head + destination + attr(_RTA_GATEWAY, via.packed) + attr_u32(_RTA_OIF, index)
+    number = attr_u32(_RTA_TABLE, table) if table else b""
+    return head + destination + attr(_RTA_GATEWAY, via.packed) + attr_u32(_RTA_OIF, index) + number
 
 
-def main_routes(family: int, index: int = 0) -> Request:
-    """Ask for the routes of table main, as a dump; those out of one link where `index` is given.
+def routes_of(table: int, family: int, index: int = 0) -> Request:
+    """Ask for the routes of a table (0: main), as a dump; those out of one link where `index` is given.
 
     ENOENT: there is no such table yet, so no route.
     """
-    head = _MSG.pack(_BY_FAMILY[family], 0, 0, 0, 0, 0, 0, 0, 0) + attr_u32(_RTA_TABLE, _RT_TABLE_MAIN)
+    head = _MSG.pack(_BY_FAMILY[family], 0, 0, 0, 0, 0, 0, 0, 0) + attr_u32(_RTA_TABLE, table or _RT_TABLE_MAIN)
     return Request(_RTM_GETROUTE, 0, head + (attr_u32(_RTA_OIF, index) if index else b""), "read", "routes")
+
+
+def main_routes(family: int, index: int = 0) -> Request:
+    """Ask for the routes of table main, as `routes_of` does."""
+    return routes_of(0, family, index)
 
 
 def local_routes(family: int, index: int) -> Request:

@@ -1,0 +1,119 @@
+"""A namespace on several networks: what is sent from an address leaves by that address's network (0015)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tests.live.driving import drive, up
+
+from isthmus.testing import HOST4, LAN4, LAN6, Lab, Place, snapshot
+
+TOPOLOGY: Final = """
+name: several
+networks:
+  n: {subnets: [10.1.0.0/24, "fd01::/64"]}
+  o: {subnets: [10.2.0.0/24, "fd02::/64"]}
+namespaces:
+  a: {networks: {n: {}, o: {}}, publish: [{port: "8081:80", network: o}]}
+  b: {networks: {n: {}}}
+"""
+PLAN: Final = f"HOST = Host(writable=False); out = steps(do(plan, load_text({TOPOLOGY!r})))"
+
+
+def rules(place: Place) -> list[dict[str, Any]]:
+    """Return the rules of both families that are not the kernel's own."""
+    found = [*place.ip_json("-4", "rule", "show"), *place.ip_json("-6", "rule", "show")]
+    return [one for one in found if one["protocol"] != "kernel"]
+
+
+def tables(place: Place) -> list[tuple[str, str, str, str]]:
+    """Return the routes of tables without a name: table, destination, gateway, link."""
+    found = [one for family in "46" for one in place.ip_json(f"-{family}", "route", "show", "table", "all")]
+    return sorted((one["table"], one["dst"], one["gateway"], one["dev"]) for one in found if one["table"].isdecimal())
+
+
+def test_a_strict_reverse_path_filter_lets_answers_by(lab: Lab, bridge_nf: int) -> None:
+    assert bridge_nf in (0, 1)
+    up(lab.host, TOPOLOGY)
+    a = lab.host.netns("a")
+    a.serve("a", 80)
+    for place, links in ((lab.host, "no"), (a, ("eth0", "eth1"))):
+        for link in links:
+            place.sysctl(f"net/ipv4/conf/{link}/rp_filter", 1)
+    # Before a knows any neighbour: the kernel solicits for what it sends from the link's own address.
+    assert lab.lan.probe("2001:db8::2", 8081) == f"a {LAN6} 80"
+    assert lab.lan.probe(HOST4, 8081) == f"a {LAN4} 80"
+    assert lab.lan.probe(HOST4, 8081, "udp") == "refused"
+    drive(lab.host, 'do(publish, "a", port("8081:80/udp", network="o")); do(publish, "a", port("8080:80"))')
+    assert lab.lan.probe(HOST4, 8081, "udp") == f"a {LAN4} 80"
+    assert lab.lan.probe(HOST4, 8080) == f"a {LAN4} 80"
+
+
+def test_one_attachment_with_the_default_route_needs_no_rules_and_one_that_goes_leaves_none(lab: Lab) -> None:
+    drive(lab.host, 'do(create_network, network("n", "10.1.0.0/24", "fd01::/64"))')
+    drive(lab.host, 'do(create_network, network("o", "10.2.0.0/24", "fd02::/64"))')
+    lab.host.run("ip", "netns", "add", "a")  # not ours: its rules go with no namespace
+    a = lab.host.netns("a")
+    drive(lab.host, 'do(attach, AttachmentWish(network="n"), "a")')
+    assert (rules(a), tables(a)) == ([], [])
+    before = snapshot(a)
+    drive(lab.host, 'do(attach, AttachmentWish(network="o"), "a"); do(detach, "o", "a"); reap(state_directory())')
+    assert snapshot(a) == before
+    drive(lab.host, 'do(attach, AttachmentWish(network="o", default_route=True), "a")')
+    assert {(one["src"], one["priority"]) for one in rules(a)} == {
+        *((address, 26880) for address in ("10.1.0.2", "fd01::2", "10.2.0.3", "fd02::3")),
+        *((address, number) for address in ("10.1.0.2", "fd01::2") for number in (26881, 26882)),
+    }
+    drive(lab.host, 'do(detach, "o", "a"); do(detach, "n", "a"); reap(state_directory())')
+    assert (rules(a), tables(a)) == ([], [])
+    drive(lab.host, 'do(attach, AttachmentWish(network="n", default_route=False), "a")')
+    drive(lab.host, 'do(remove_network, "n", force=True); reap(state_directory())')
+    assert (rules(a), tables(a)) == ([], [])
+
+
+def test_routes_that_somebody_adds_are_heeded(lab: Lab) -> None:
+    """B is a router, by which main of a knows a way to elsewhere."""
+    up(lab.host, TOPOLOGY)
+    a, b = lab.host.netns("a"), lab.host.netns("b")
+    for address, gateway in (("192.0.2.1/32", "10.1.0.3"), ("2001:db8:2::1/128", "fd01::3")):
+        b.run("ip", "addr", "add", address, "dev", "lo")
+        a.run("ip", "route", "add", address, "via", gateway)
+    b.serve("b", 80)
+    assert a.probe("192.0.2.1", 80) == "b 10.1.0.2 80"
+    assert a.probe("2001:db8:2::1", 80) == "b fd01::2 80"
+
+
+def test_rules_and_routes_that_somebody_took_away_are_there_again(lab: Lab) -> None:
+    up(lab.host, TOPOLOGY)
+    a = lab.host.netns("a")
+    a.serve("a", 80)
+    before = snapshot(a)
+    lost = [one for one in rules(a) if one["src"] in ("10.1.0.2", "fd02::2")]
+    for one in lost:
+        a.run("ip", "-6" if ":" in one["src"] else "-4", "rule", "delete", "priority", str(one["priority"]))
+    (table,) = {one["table"] for one in lost if one["src"] == "fd02::2" and one["table"] != "main"}
+    a.run("ip", "-6", "route", "flush", "table", table)
+    assert lab.lan.probe("2001:db8::2", 8081, timeout=0.5) == "timed out"
+    stands = snapshot(a)
+    missed = sorted({step.partition("(")[0] for step in drive(lab.host, PLAN)})
+    assert missed == ["Add Route ", "Add Rule "]
+    assert snapshot(a) == stands
+    up(lab.host, TOPOLOGY)
+    assert (snapshot(a), drive(lab.host, PLAN)) == (before, [])
+    assert lab.lan.probe("2001:db8::2", 8081) == f"a {LAN6} 80"
+
+    a.run("ip", "-4", "rule", "delete", "priority", "26882")
+    assert "+ rule 26882 from 10.2.0.2 to table " in lab.host.isthmus("repair").stdout
+    assert (snapshot(a), lab.host.isthmus("repair").stdout) == (before, "nothing to change\n")
+
+
+def test_what_hangs_on_an_attachment_is_not_listed_beside_it(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24")
+    lab.host.isthmus("network", "create", "o", "--subnet", "10.2.0.0/24")
+    lab.host.isthmus("ns", "create", "a")
+    lab.host.isthmus("attach", "n", "a")
+    said = lab.host.isthmus("attach", "o", "a", "-v").stdout
+    assert "+ rule 26880 from 10.1.0.2 to table " in said
+    assert lab.host.isthmus("detach", "o", "a").stdout == "- link eth1 in a on o\n"
+    lines = lab.host.isthmus("attach", "o", "a", "-p", "8080:80").stdout.splitlines()
+    assert lines[:2] == ["+ link eth1 in a on o  10.2.0.3/24", "+ port 8080/tcp -> 10.1.0.2:80"]
