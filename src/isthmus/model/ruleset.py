@@ -30,7 +30,7 @@ TABLE: Final = "isthmus"
 # isolated ports.
 FAMILIES: Final = {"inet": "ruleset.nft", "bridge": "bridge.nft"}
 # The static rulesets' version: blake2s of both texts, 8 bytes (a test compares them).
-RULESET: Final = "89153bbb1893072b"
+RULESET: Final = "a713d470a9106084"
 # IANA protocol numbers.
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
@@ -78,6 +78,8 @@ SETS: Final[dict[str, SetType]] = {
     "port6": SetType(key=(_A6, _PROTO, _PORT), data=(_A6, _PORT)),
     "anyport4": SetType(key=(_PROTO, _PORT), data=(_A4, _PORT)),
     "anyport6": SetType(key=(_PROTO, _PORT), data=(_A6, _PORT)),
+    "own4": SetType(key=(_A4, _A4)),
+    "own6": SetType(key=(_A6, _A6)),
     "open4": SetType(key=(_A4, _PROTO, _PORT)),
     "open6": SetType(key=(_A6, _PROTO, _PORT)),
     "apart": SetType(key=(_IF,), family="bridge"),

@@ -78,10 +78,15 @@ def publish_targets(record: Record, publish: Publish) -> Iterator[tuple[Network,
 
 
 def publish_elements(record: Record, publish: Publish) -> Iterator[Element]:
-    """Yield the elements of a publish: one for each port and family."""
+    """Yield the elements of a publish: one for each port and family, and for each other address of its namespace."""
     protocol = PROTOCOLS[publish.protocol]
-    for network, _, address in publish_targets(record, publish):
+    attachments = record.attachments_of(publish.namespace)
+    for network, target, address in publish_targets(record, publish):
         family = address.family
+        for other in attachments:
+            own = other.address(family) if other is not target and network.uplink == "nat" else None
+            if own is not None:
+                yield Element(name=f"own{family}", parts=(own, address))
         for offset in range(publish.count):
             port, host_port = publish.port + offset, publish.host_port + offset
             if network.uplink == "routed":

@@ -174,6 +174,8 @@ def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object
             return heads.get(("+", HOST, link)) or heads.get(("-", HOST, link)) or heads.get("ports")
         case Element(name="adopted"):
             return None
+        case Element(name="own4" | "own6"):
+            return heads.get("ports") or heads.get((sign, "files"))
         case Element():
             named = heads.get((sign, HOST, item.parts[0]))
             return named if named is not None else heads.get((sign, "networks"))
