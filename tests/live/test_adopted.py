@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from tests.live.driving import EngineRefused, drive, end, up, wait_for
+from tests.live.driving import EngineRefused, Sniffer, drive, end, send_frame, udp_frame, up, wait_for
 
 from isthmus.testing import HOST4, LAN4, Lab, snapshot
 
@@ -185,6 +185,36 @@ def test_our_other_networks_are_kept_apart_from_an_adopted_one(far: Lab) -> None
     # Routed by the stranger's own forwarding, and his affair: his namespaces reach neither of ours.
     x = far.host.netns("x")
     assert x.probe("10.8.0.2", 80, timeout=0.5) == "timed out"
+    assert foreign(far) == FOREIGN
+
+
+TO_MANY: Final = ("224.0.0.251", "255.255.255.255", "ff02::fb")
+SAY: Final = """
+import socket, sys
+for address in sys.argv[1:]:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    sock.sendto(f"mark {address}".encode(), (address, 5353))
+"""
+
+
+def test_members_without_a_way_out_find_each_other_and_nobody_else(far: Lab, bridge_nf: int) -> None:
+    drive(far.host, CREATE.replace("bridge=", "uplink='none', bridge=") + MEMBERS)
+    wait_for(lambda: is_settled(far), "our ports")
+    a, b, x = (far.host.netns(name) for name in ("a", "b", "x"))
+    a.serve("a", 80)
+    assert b.probe("fd09::2", 80) == "a fd09::3 80"
+    assert b.probe("10.9.0.2", 80) == "a 10.9.0.3 80"
+    (link_of_x,) = x.ip_json("link", "show", "eth0")
+    sniffers = Sniffer(b, "eth0"), Sniffer(x, "eth0")
+    send_frame(a, "eth0", udp_frame(link_of_x["address"], "10.9.0.2", "192.0.2.2", 5001, 80, b"mark to x alone"))
+    a.python(SAY, *TO_MANY)
+    alone = ["mark to x alone"] if bridge_nf == 0 else []  # what is bridged, the host sees in one of the two modes
+    for sniffer, more in zip(sniffers, ([], alone), strict=True):
+        assert sniffer.wait(lambda frame: frame.endswith(f"mark {TO_MANY[-1]}".encode())) is not None
+        seen = {frame[frame.index(b"mark ") :].decode() for frame in sniffer.seen if b"mark " in frame}
+        assert seen == {*(f"mark {address}" for address in TO_MANY), *more}
     assert foreign(far) == FOREIGN
 
 
