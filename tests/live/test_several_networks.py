@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from tests.live.driving import drive, up
@@ -105,6 +106,28 @@ def test_rules_and_routes_that_somebody_took_away_are_there_again(lab: Lab) -> N
     a.run("ip", "-4", "rule", "delete", "priority", "26882")
     assert "+ rule 26882 from 10.2.0.2 to table " in lab.host.isthmus("repair").stdout
     assert (snapshot(a), lab.host.isthmus("repair").stdout) == (before, "nothing to change\n")
+
+
+def test_a_record_that_is_made_again_knows_them(lab: Lab) -> None:
+    """Also which attachment has the default route, if it was not the first, and where a port leads."""
+    late = 'do(create_network, network("p", "10.3.0.0/24", "fd03::/64")); do(create_namespace, "c")\n'
+    late += 'do(attach, AttachmentWish(network="p", default_route=True), "a", (port("8080:80"),))\n'
+    late += 'do(attach, AttachmentWish(network="o", default_route=False), "c", (port("8082:80"),))'
+    up(lab.host, TOPOLOGY)
+    drive(lab.host, late)
+
+    def state() -> tuple[object, ...]:
+        ports = json.loads(lab.host.isthmus("ls", "--format", "json").stdout)["ports"]
+        return (sorted((one["spec"], one["targets"]) for one in ports), *map(snapshot, (a, c)))
+
+    a, c = lab.host.netns("a"), lab.host.netns("c")
+    before = state()
+    for name in ("state.db", "state.db-wal"):
+        (lab.host.path / "state" / name).unlink(missing_ok=True)
+    lab.host.isthmus("repair", "--rebuild")
+    assert state() == before
+    drive(lab.host, 'do(detach, "o", "a"); do(detach, "p", "a"); do(detach, "o", "c"); reap(state_directory())')
+    assert [one for place in (a, c) for one in (*rules(place), *tables(place))] == []
 
 
 def test_what_hangs_on_an_attachment_is_not_listed_beside_it(lab: Lab) -> None:

@@ -126,6 +126,12 @@ _WITH_NEIGHBOUR: Final = (
 )
 _ATTACH: Final = _attach(50, "a", "8080:80/tcp", "127.0.0.1:5300:53/udp")
 _DETACH: Final[Step] = lambda host: detach(host, "br0", "a")  # noqa: E731
+_WITH_SECOND: Final = (*_WITH_NEIGHBOUR, _network("br1", "10.8.0.0/24", "fd08::/64"), _ATTACH)
+_SECOND_IPS: Final = (Address.parse("10.8.0.50"), Address.parse("fd08::50"))
+_ATTACH_SECOND: Final[Step] = lambda host: attach(  # noqa: E731
+    host, AttachmentWish(network="br1", ips=_SECOND_IPS, mac=Mac.parse("02:00:00:00:01:50")), "a"
+)
+_DETACH_SECOND: Final[Step] = lambda host: detach(host, "br1", "a")  # noqa: E731
 _PUBLISH: Final[Step] = lambda host: publish(host, "a", port("5353:53/udp", "publish"))  # noqa: E731
 _UNPUBLISH: Final[Step] = lambda host: unpublish(host, "a", port("5353:53/udp", "publish"))  # noqa: E731
 _REMOVE_A: Final[Step] = lambda host: remove_namespace(host, "a")  # noqa: E731
@@ -176,6 +182,10 @@ _CONFIRM: Final[Step] = confirm
 VERBS: Final = {
     "attach": Verb(_WITH_NEIGHBOUR, _ATTACH, (_DETACH,), floor=25),
     "detach": Verb((*_WITH_NEIGHBOUR, _ATTACH), _DETACH, (_ATTACH,), leaving=True),
+    "attach to a second network": Verb(_WITH_SECOND, _ATTACH_SECOND, (_DETACH_SECOND,), floor=25),
+    "detach from a second network": Verb(
+        (*_WITH_SECOND, _ATTACH_SECOND), _DETACH_SECOND, (_ATTACH_SECOND,), leaving=True
+    ),
     "publish": Verb((*_WITH_NEIGHBOUR, _ATTACH), _PUBLISH, (_UNPUBLISH,), floor=15),
     "unpublish": Verb((*_WITH_NEIGHBOUR, _ATTACH, _PUBLISH), _UNPUBLISH, (_PUBLISH,), leaving=True, floor=15),
     "first call": Verb((), repair, (), first=(_forget,), leaving=True, floor=20),

@@ -27,12 +27,16 @@ from isthmus.model.plan import Report
 from isthmus.model.ruleset import PROTOCOL_NAMES, SETS
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
+from isthmus.netlink.rtnl import rule as rtnl_rule
+from isthmus.netlink.rtnl.route import RTPROT_ISTHMUS
 from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 from isthmus.planner.borrowing import address_name
 from isthmus.planner.desired import EVERYTHING
+from isthmus.planner.firewall import publish_targets
 from isthmus.planner.leases import bridge_name, identifier_of, member_name
 from isthmus.planner.marks import Mark, parse_mark
 from isthmus.planner.names import ETC_NETNS
+from isthmus.planner.ways import OUT
 from isthmus.store.edit import Edit
 from isthmus.store.journal import pending
 from isthmus.store.lock import state_directory
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from isthmus.netlink.rtnl.link import Link
+    from isthmus.netlink.rtnl.rule import PolicyRule
 
 __all__ = ["rebuild", "set_state_aside"]
 
@@ -103,12 +108,22 @@ def rebuild(host: Host) -> Report:
 
 
 class _Inner:
-    """A namespace with its links and addresses."""
+    """A namespace with its links, addresses and rules."""
 
-    def __init__(self, namespace: Namespace, links: list[Link], addresses: list[rtnl_address.IpAddress]) -> None:
+    def __init__(
+        self, namespace: Namespace, links: list[Link], addresses: list[rtnl_address.IpAddress], rules: list[PolicyRule]
+    ) -> None:
         self.namespace = namespace
         self.links = links
         self.addresses = addresses
+        self.rules = rules
+
+    @property
+    def behind(self) -> Iterator[Address]:
+        """Yield the addresses that have a way out of their own, since the default route is another's, or nobody's."""
+        for one in self.rules:
+            if one.source is not None and (one.priority, one.protocol) == (OUT, RTPROT_ISTHMUS):
+                yield one.source
 
     def of_link(self, index: int) -> tuple[tuple[Address, int], ...]:
         """Return the addresses on a link that are neither link-local nor have a lifetime."""
@@ -129,7 +144,7 @@ class _Finder:
 
     def rows(self) -> Iterator[Row]:
         networks = list(self._networks())
-        attachments = list(self._attachments(networks))
+        attachments = list(self._claims(list(self._attachments(networks)), networks))
         links = list(self._direct_links())
         ids = {one.namespace for one in attachments}
         ids |= {end.namespace for link in links for end in (link.a, link.b)}
@@ -141,7 +156,7 @@ class _Finder:
                 yield row.replace(owner=owners.get(row.id, "") if row.made else "")
         yield from attachments
         yield from links
-        yield from self._publishes(attachments)
+        yield from self._publishes(networks, attachments)
 
     def _parts(self, name: str) -> list[tuple[object, ...]]:
         return [one.parts for one in self._elements if one.name == name]
@@ -250,6 +265,22 @@ class _Finder:
                 owner=mark.owner,
             )
 
+    def _claims(self, attachments: list[Attachment], networks: list[Network]) -> Iterator[Attachment]:
+        """Yield attachments with the claim on the default route that the rules in their namespaces tell of."""
+        ways = {(one.name, net.prefix.family) for one in networks if one.has_exit for net in one.subnets if net.gateway}
+        for inner in self._inside:
+            group = [one for one in attachments if one.namespace == inner.namespace.id]
+            behind = set(inner.behind)
+            held = {family for one in group for family in one.leased}
+            for one in group:
+                held |= {net.family for net in one.addresses if net not in behind and (one.network, net.family) in ways}
+            counts = [len(behind.intersection(one.addresses)) for one in group]
+            for one, count in zip(group, counts, strict=True):
+                if count and not any(address.family in held for address in one.addresses):
+                    yield one.replace(priority=None)
+                else:
+                    yield one.replace(priority=one.sequence - ((max(counts) - count) << 32))
+
     def _far_end(self, near: Link) -> tuple[_Inner, Link] | None:
         for inner in self._inside:
             for far in inner.links:
@@ -270,17 +301,18 @@ class _Finder:
                 near, far = sorted(pair, key=lambda end: end[1].group != LIVE_GROUP)
                 yield DirectLink(id=subject, a=_end(*near), b=_end(*far), mtu=near[1].mtu, owner=owner)
 
-    def _publishes(self, attachments: list[Attachment]) -> Iterator[Publish]:
+    def _publishes(self, networks: list[Network], attachments: list[Attachment]) -> Iterator[Publish]:
+        record = Edit(puts=(*networks, *attachments)).on(Record.empty())
         holders = {address: one for one in attachments for address in one.addresses}
         seen = set()
         for element in self._elements:
-            row = _publish(element, holders)
+            row = _publish(element, holders, record)
             if row is not None and row.id not in seen:
                 seen.add(row.id)
                 yield row
 
 
-def _publish(element: Element, holders: dict[Address, Attachment]) -> Publish | None:
+def _publish(element: Element, holders: dict[Address, Attachment], record: Record) -> Publish | None:
     parts, data = element.parts, element.data
     host: object = None
     if element.name in ("port4", "port6"):
@@ -306,7 +338,8 @@ def _publish(element: Element, holders: dict[Address, Attachment]) -> Publish | 
         protocol=PROTOCOL_NAMES[protocol],
         owner=holder.owner,
     )
-    return row.named()
+    follows = any(target is holder for _, target, _ in publish_targets(record, row))
+    return (row if follows else row.replace(network=holder.network)).named()
 
 
 def _end(inner: _Inner, link: Link) -> LinkEnd:
@@ -363,6 +396,7 @@ def _look_inside(namespace: Namespace) -> _Inner:
     try:
         links = [rtnl_link.decode(one) for one in socket.dump(rtnl_link.all_links())]
         addresses = [rtnl_address.decode(one) for one in socket.dump(rtnl_address.all_addresses())]
-        return _Inner(namespace, links, addresses)
+        rules = [rtnl_rule.decode(one) for one in socket.dump(rtnl_rule.all_rules())]
+        return _Inner(namespace, links, addresses, rules)
     finally:
         socket.close()

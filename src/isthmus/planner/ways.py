@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from isthmus.model.address import Address
 
-__all__ = ["source_routes"]
+__all__ = ["OUT", "source_routes"]
 
 _TABLES: Final = 0x69000000  # and 24 bits of the attachment's id
 # Asked in this order, all before the kernel's own rule for main (32766): the subnets of the other networks; all that
 # main knows better than by a default route, which somebody may have added; the way out.
-_OTHERS, _MAIN, _OUT = 26880, 26881, 26882
+_OTHERS, _MAIN, OUT = 26880, 26881, 26882
 
 
 def source_routes(record: Record, namespace: str) -> Iterator[Route | Rule]:
@@ -48,4 +48,4 @@ def _of_address(record: Record, one: Attachment, address: Address, via: Address)
     if record.default_route_holder(netns, family) is not one:
         yield Route(netns=netns, prefix=DEFAULT[family], via=via, ifname=ifname, table=table)
         yield Rule(netns=netns, priority=_MAIN, source=address, table=0, specific=True)
-        yield Rule(netns=netns, priority=_OUT, source=address, table=table)
+        yield Rule(netns=netns, priority=OUT, source=address, table=table)
