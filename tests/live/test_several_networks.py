@@ -104,7 +104,7 @@ def test_rules_and_routes_that_somebody_took_away_are_there_again(lab: Lab) -> N
     assert lab.lan.probe("2001:db8::2", 8081) == f"a {LAN6} 80"
 
     a.run("ip", "-4", "rule", "delete", "priority", "26882")
-    assert "+ rule 26882 from 10.2.0.2 to table " in lab.host.isthmus("repair").stdout
+    assert "+ rule 26882 from 10.2.0.2 in a\n" in lab.host.isthmus("repair").stdout
     assert (snapshot(a), lab.host.isthmus("repair").stdout) == (before, "nothing to change\n")
 
 
@@ -136,7 +136,7 @@ def test_what_hangs_on_an_attachment_is_not_listed_beside_it(lab: Lab) -> None:
     lab.host.isthmus("ns", "create", "a")
     lab.host.isthmus("attach", "n", "a")
     said = lab.host.isthmus("attach", "o", "a", "-v").stdout
-    assert "+ rule 26880 from 10.1.0.2 to table " in said
+    assert "+ rule 26880 from 10.1.0.2 in a\n" in said
     assert lab.host.isthmus("detach", "o", "a").stdout == "- link eth1 in a on o\n"
     lines = lab.host.isthmus("attach", "o", "a", "-p", "8080:80").stdout.splitlines()
     assert lines[:2] == ["+ link eth1 in a on o  10.2.0.3/24", "+ port 8080/tcp -> 10.1.0.2:80"]

@@ -252,11 +252,9 @@ def _noun(item: HostObject) -> str:
             return f"router advertisements on {item.ifname}{_inside(item.netns)}"
         case Route():
             prefix = "default" if item.prefix.length == 0 else str(item.prefix)
-            table = f" of table {item.table}" if item.table else ""
-            return f"route {prefix} via {item.via}{table}{_inside(item.netns)}"
+            return f"route {prefix} via {item.via}{_inside(item.netns)}{', by source' if item.table else ''}"
         case Rule():
-            table = f"table {item.table or 'main'}" + (", but its default route" if item.specific else "")
-            return f"rule {item.priority} from {item.source} to {table}{_inside(item.netns)}"
+            return f"rule {item.priority} from {item.source}{_inside(item.netns)}"
         case Element():
             data = f" : {' . '.join(map(str, item.data))}" if item.data else ""
             if item.name == "adopted":
