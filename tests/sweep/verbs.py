@@ -126,11 +126,23 @@ _WITH_NEIGHBOUR: Final = (
 )
 _ATTACH: Final = _attach(50, "a", "8080:80/tcp", "127.0.0.1:5300:53/udp")
 _DETACH: Final[Step] = lambda host: detach(host, "br0", "a")  # noqa: E731
-_WITH_SECOND: Final = (*_WITH_NEIGHBOUR, _network("br1", "10.8.0.0/24", "fd08::/64"), _ATTACH)
-_SECOND_IPS: Final = (Address.parse("10.8.0.50"), Address.parse("fd08::50"))
-_ATTACH_SECOND: Final[Step] = lambda host: attach(  # noqa: E731
-    host, AttachmentWish(network="br1", ips=_SECOND_IPS, mac=Mac.parse("02:00:00:00:01:50")), "a"
+
+
+def _attach_second(number: int, name: str) -> Step:
+    ips = (Address.parse(f"10.8.0.{number}"), Address.parse(f"fd08::{number}"))
+    wish = AttachmentWish(network="br1", ips=ips, mac=Mac.parse(f"02:00:00:00:01:{number}"))
+    return lambda host: attach(host, wish, name)
+
+
+# The neighbour keeps the bridge's carrier, which the kernel sees to come and go when it finds the time.
+_WITH_SECOND: Final = (
+    *_WITH_NEIGHBOUR,
+    _network("br1", "10.8.0.0/24", "fd08::/64"),
+    _namespace("c"),
+    _attach_second(51, "c"),
+    _ATTACH,
 )
+_ATTACH_SECOND: Final = _attach_second(50, "a")
 _DETACH_SECOND: Final[Step] = lambda host: detach(host, "br1", "a")  # noqa: E731
 _PUBLISH: Final[Step] = lambda host: publish(host, "a", port("5353:53/udp", "publish"))  # noqa: E731
 _UNPUBLISH: Final[Step] = lambda host: unpublish(host, "a", port("5353:53/udp", "publish"))  # noqa: E731

@@ -251,7 +251,11 @@ class LinkHands:
     def _living_index(self, item: LinkAddress | Route) -> int | None:
         try:
             return self._index(item.netns, item.ifname)
-        except (KernelError, NotFound):
+        except NotFound:
+            return None
+        except KernelError as error:
+            if error.errno != errno.ENODEV:  # it may well be there
+                raise
             return None
 
     def _delete_doomed(self) -> None:
