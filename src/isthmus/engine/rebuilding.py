@@ -66,12 +66,10 @@ def set_state_aside(directory: str | None = None) -> str | None:
     while any(os.path.lexists(aside + suffix) for suffix in suffixes):  # one was set aside within this second
         number += 1
         aside = f"{stamp}-{number}"
-    found = None
-    for suffix in suffixes:
-        if os.path.lexists(path + suffix):
-            os.rename(path + suffix, aside + suffix)
-            found = aside
-    return found
+    there = [suffix for suffix in suffixes if os.path.lexists(path + suffix)]
+    for suffix in there:
+        os.rename(path + suffix, aside + suffix)
+    return aside if there else None
 
 
 def _check_pending(directory: str) -> None:
