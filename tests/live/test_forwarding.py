@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Final
@@ -105,6 +106,54 @@ def second_uplink(lab: Lab) -> None:
         place.run("ip", "addr", "add", f"198.51.100.{number}/24", "dev", "up0")
         place.run("ip", "addr", "add", f"2001:db8:1::{number}/64", "dev", "up0", "nodad")
     wait_for(lambda: lab.host.pings("198.51.100.9") and lab.host.pings("2001:db8:1::9"), "the second cable")
+
+
+def test_a_port_at_the_address_of_another_link_is_reached_there(lab: Lab) -> None:
+    second_uplink(lab)
+    up(lab.host, TOPOLOGY)
+    before = values(lab)
+    lab.host.netns("a").serve("a", 80)
+    for line in ("publish a 198.51.100.2:81:80", "publish a 203.0.113.2:82:80", "publish a [2001:db8:1::2]:81:80"):
+        lab.host.isthmus(*line.split())
+    added = {"ipv4/conf/up0/forwarding": "1", "ipv6/conf/up0/force_forwarding": "1"}
+    assert changes(before, values(lab)) == added
+    assert lab.lan.probe("198.51.100.2", 81).startswith("a 198.51.100.9")
+    assert lab.lan.probe("2001:db8:1::2", 81).startswith("a 2001:db8:1::9")
+    shown = json.loads(lab.host.isthmus("network", "inspect", "br0", "--format", "json").stdout)["borrowed"]
+    assert {row["name"] for row in shown} > {f"net/{name}" for name in added}
+    for line in ("unpublish a 203.0.113.2:82:80", "unpublish a 198.51.100.2:81:80", "detach br0 a"):
+        lab.host.isthmus(*line.split())
+    assert values(lab).items() >= before.items()
+
+
+@pytest.mark.parametrize(
+    ("user", "end"),
+    [
+        ("publish b 198.51.100.2:82:80", "unpublish b 198.51.100.2:82:80"),
+        ("forwarding on --link up0 -4", "forwarding off --link up0 -4"),
+    ],
+)
+def test_what_another_needs_of_a_link_that_was_published_at_stays(lab: Lab, user: str, end: str) -> None:
+    second_uplink(lab)
+    up(lab.host, TOPOLOGY + "  b: {networks: [br0]}\n")
+    for line in ("publish a 198.51.100.2:81:80", user, "unpublish a 198.51.100.2:81:80", "network create n"):
+        lab.host.isthmus(*line.split())
+    lab.host.isthmus("network", "rm", "n")
+    assert lab.host.sysctl("net/ipv4/conf/up0/forwarding") == "1"
+    assert "nothing to change" in lab.host.isthmus("repair").stdout
+    lab.host.isthmus(*end.split())
+    assert lab.host.sysctl("net/ipv4/conf/up0/forwarding") == "0"
+
+
+def test_a_host_without_a_default_route_says_that_nothing_is_forwarded_from_outside(lab: Lab) -> None:
+    lab.host.run("ip", "route", "del", "default")
+    assert "default route" not in lab.host.isthmus("network", "create", "n").stderr
+    lab.host.run("ip", "-6", "route", "del", "default")
+    assert "this host has no default route" in lab.host.isthmus("network", "create", "m").stderr
+    lab.host.isthmus("ns", "create", "a")
+    assert "this host has no default route" in lab.host.isthmus("attach", "m", "a", "-p", "80").stderr
+    assert "this host has no default route" in lab.host.isthmus("publish", "a", "81").stderr
+    assert "default route" not in lab.host.isthmus("publish", "a", "203.0.113.2:82:82").stderr
 
 
 def test_forwarding_follows_the_default_route(lab: Lab) -> None:

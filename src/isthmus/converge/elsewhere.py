@@ -6,9 +6,9 @@ from isthmus.kernel.access import Access
 from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Network, Record
 from isthmus.planner.desired import Scope, desired
-from isthmus.planner.forwarding import Facts, namespace_sysctls
+from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls, wished_sysctls
 from isthmus.store.edit import Edit
-from isthmus.store.slices import load_slice, perhaps_publishing, publishes_elsewhere
+from isthmus.store.slices import hosts_elsewhere, load_slice, perhaps_publishing, publishes_elsewhere
 from isthmus.store.sqlite import Database
 
 __all__ = ["keep_for_others", "living", "widened"]
@@ -17,12 +17,21 @@ __all__ = ["keep_for_others", "living", "widened"]
 def keep_for_others(
     db: Database, new: Record, scope: Scope, facts: Facts, before: HostState, wanted: HostState
 ) -> HostState:
-    """Keep the bridge sysctls that publishes outside the slice still need."""
+    """Keep the sysctls that publishes outside the slice still need: of bridges, and of links that are published at.
+
+    Without the host's part in the scope, what that needs of these links, too.
+    """
     assert scope.namespaces is not None
     lost = {item.name for key, item in before.items() if isinstance(item, Sysctl) and key not in wanted}
     if scope.host:
         # What a global switch changed may be given back there.
         lost |= {name for name in (*new.borrowed, *facts.copies) if ("sysctl", name) not in wanted}
+    if not scope.host and facts.links:
+        rest = (*host_sysctls(new, facts), *wished_sysctls(new, facts))
+        wanted = {**wanted, **{item.key: item for item in rest if item.name in lost}}
+        lost = {name for name in lost if ("sysctl", name) not in wanted}
+    at = {address for address, link in facts.links.items() if any(f"/{link}/" in name for name in lost)}
+    hosts = hosts_elsewhere(db, at, scope.namespaces) if at else frozenset()
     loopback, published = set(), set()
     for network in new.networks.values():
         mine = {name for name in lost if f"/{network.bridge}/" in name}
@@ -33,9 +42,11 @@ def keep_for_others(
             loopback.add(network.name)
         if any(not name.endswith("/route_localnet") for name in mine & need):
             published.add(network.name)
-    if not loopback and not published:
+    if not loopback and not published and not hosts:
         return wanted
-    kept = new.replace(loopback_elsewhere=frozenset(loopback), published_elsewhere=frozenset(published))
+    kept = new.replace(
+        loopback_elsewhere=frozenset(loopback), published_elsewhere=frozenset(published), hosts_elsewhere=hosts
+    )
     return {**wanted, **{item.key: item for item in namespace_sysctls(kept, scope.namespaces, facts)}}
 
 

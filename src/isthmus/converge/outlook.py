@@ -8,6 +8,7 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.facts import (
     HostFacts,
     RouteWatch,
+    address_links,
     default_links,
     has_bridge,
     is_bridge,
@@ -18,6 +19,7 @@ from isthmus.kernel.facts import (
     read_strangers,
 )
 from isthmus.kernel.ruleset import has_bridge_table
+from isthmus.model.address import Address
 from isthmus.model.network import Record
 from isthmus.model.switches import SWITCHES
 from isthmus.planner.desired import Scope
@@ -79,6 +81,15 @@ class Outlook:
             self._facts = Facts(**read, run_directory=run_directory(), resolver=_resolver())
         return self._facts
 
+    def facts_of(self, record: Record) -> Facts:
+        """Return the facts of the host for a record that may have ports published at certain addresses."""
+        return self.facts.replace(links=self._links_of(record))
+
+    def _links_of(self, *records: Record) -> dict[Address, str]:
+        networks = [one for record in records for one in record.networks.values()]
+        gateways = {subnet.gateway for one in networks for subnet in one.subnets if subnet.gateway is not None}
+        return address_links(self._access, gateways)
+
     def of(self, scope: Scope, old: Record, new: Record) -> tuple[Facts, Facts]:
         """Return the facts for a plan that leads from a record to another: before and after it."""
         if scope.host:
@@ -120,6 +131,8 @@ class Outlook:
             from isthmus.converge.host_files import is_masked
 
             self._facts = self.facts.replace(masked=is_masked())
+        if old.borrowed or _is_published_at(old, new):
+            self._facts = self.facts.replace(links=self._links_of(old, new))
         lans = [one for record in (old, new) for one in record.networks.values() if one.is_lan]
         if not lans:
             return self.facts, self.facts
@@ -143,13 +156,21 @@ class Outlook:
         return before.replace(link_locals=has), after.replace(link_locals=needs)
 
     def _of_namespaces(self, old: Record, new: Record) -> tuple[Facts, Facts]:
-        """Facts enough for a namespace: only a closed IPv6 network asks for more."""
+        """Facts enough for a namespace: only ports at a certain address, and a closed IPv6 network, ask for more."""
+        if _is_published_at(old, new):
+            return self._of_host(old, new)
         if any(not one.has_exit and one.subnet(6) for one in new.networks.values()):
             return self.facts, self.facts
         if any(row.made for record in (old, new) for row in record.namespaces.values()):
             facts = Facts(run_directory=run_directory(), resolver=_resolver())
             return facts, facts
         return self._of_foreign, self._of_foreign
+
+
+def _is_published_at(old: Record, new: Record) -> bool:
+    """Whether a port is published at a certain address of the host that others may ask at."""
+    rows = (row for record in (old, new) for row in record.publishes.values())
+    return any(row.host is not None and not row.host.is_loopback for row in rows)
 
 
 def _moved(facts: Facts, old: Record, new: Record) -> Facts:
@@ -162,4 +183,5 @@ def _moved(facts: Facts, old: Record, new: Record) -> Facts:
         uplinks4=tuple(names.get(one, one) for one in facts.uplinks4),
         uplinks6=tuple(names.get(one, one) for one in facts.uplinks6),
         learned6=frozenset(names.get(one, one) for one in facts.learned6),
+        links={address: names.get(one, one) for address, one in facts.links.items()},
     )

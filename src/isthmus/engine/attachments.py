@@ -6,7 +6,7 @@ import os
 
 from isthmus.converge import Host
 from isthmus.engine.choose import Chooser, draw_mac
-from isthmus.engine.publishes import publish_row
+from isthmus.engine.publishes import publish_row, route_notes
 from isthmus.engine.targets import find_namespace, locate_target, scope_of
 from isthmus.errors import NotFound, Refused
 from isthmus.model.address import Address
@@ -70,6 +70,8 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
     report = host.change("attach", edit, scope_of(namespace.id), fresh=not wish.leased, record=record)
     if network.adopted:
         report = report.replace(notes=(*report.notes, *settle_ports(host, [(row, network)])))
+    if any(one.host is None for one in rows):
+        report = report.replace(notes=(*report.notes, *route_notes(host, (network,))))
     addresses = row.addresses
     if row.leased:
         from isthmus.kernel.lease import leased_addresses

@@ -12,7 +12,7 @@ from isthmus.engine.faults import Faults
 from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.forwarding_words import effects, undone
 from isthmus.engine.namespaces import check_new_namespace
-from isthmus.engine.publishes import Beside, bound_notes, check_host, check_port, is_translated, publish_row
+from isthmus.engine.publishes import Beside, bound_notes, check_host, check_port, is_translated, publish_row, route_notes
 from isthmus.engine.removing import check_inhabitants, drop, end_inhabitants, rows_of
 from isthmus.engine.room import Room
 from isthmus.errors import NotFound, Refused
@@ -58,7 +58,9 @@ def plan(host: Host, declaration: Declaration) -> Report:
     report = host.preview(edit, scope, record)
     after = edit.on(record)
     said = (*effects(host, report.plan), *undone(after)) if after.forwarding or record.forwarding else ()
-    return report.replace(notes=(*report.notes, *said, *bound_notes(after)))
+    return report.replace(
+        notes=(*report.notes, *said, *route_notes(host, after.networks.values()), *bound_notes(after))
+    )
 
 
 def up(
@@ -89,7 +91,8 @@ def up(
     networks = after.networks
     fresh = [row for row in edit.puts if isinstance(row, Attachment) and row.id not in record.attachments]
     ports = [(row, networks[row.network]) for row in fresh if networks[row.network].adopted]
-    notes = (*settle_ports(host, ports), *undone(after), *bound_notes(after))
+    routes = route_notes(host, networks.values())
+    notes = (*settle_ports(host, ports), *undone(after), *routes, *bound_notes(after))
     return report.replace(notes=(*report.notes, *notes))
 
 

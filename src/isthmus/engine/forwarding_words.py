@@ -12,7 +12,7 @@ from isthmus.model.host import HOST, File, Sysctl
 from isthmus.model.network import Record
 from isthmus.model.plan import Change, Plan
 from isthmus.model.switches import SWITCHES, copied_family, forwards, link_switch, switched
-from isthmus.planner.forwarding import host_sysctls, namespace_sysctls, row_sysctls
+from isthmus.planner.forwarding import host_sysctls, publish_sysctls, row_sysctls
 from isthmus.planner.persisting import OWN_FILE, assignments, at_boot, persisted_files
 
 TYPE_CHECKING = False
@@ -49,16 +49,15 @@ def known_links(host: Host, names: Iterable[str], kept: Iterable[str] = ()) -> t
 
 def needs(host: Host, record: Record) -> dict[str, tuple[str, ...]]:
     """Return who needs each sysctl: `network NAME`, `isthmus forwarding`."""
-    facts = host.outlook.facts.replace(copies=read_copies())
+    facts = host.outlook.facts_of(record).replace(copies=read_copies())
     found: dict[str, tuple[str, ...]] = {}
 
     def note(name: str, who: str) -> None:
         found[name] = (*found.get(name, ()), who)
 
-    published = {item.name for item in namespace_sysctls(record, None, facts)}
     for network in record.networks.values():
         names = {item.name for item in host_sysctls(record.replace(networks={network.name: network}), facts)}
-        names |= {name for name in published if f"/{network.bridge}/" in name}
+        names |= {item.name for item in publish_sysctls(record, network, facts)}
         for name in names:
             note(name, f"network {network.name}")
     for row in record.forwarding.values():

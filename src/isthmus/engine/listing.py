@@ -21,7 +21,7 @@ from isthmus.model.host import HOST, Element
 from isthmus.model.network import ROUTED, Attachment, Network, Record
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.planner.firewall import network_elements, publish_elements, publish_targets
-from isthmus.planner.forwarding import host_sysctls, namespace_sysctls
+from isthmus.planner.forwarding import host_sysctls, publish_sysctls
 from isthmus.store import journal
 from isthmus.store.journal import entries
 from isthmus.store.lock import read_begun
@@ -206,12 +206,12 @@ def _plain(parts: tuple[object, ...]) -> list[object]:
 def _borrowed(host: Host, record: Record, network: Network) -> list[Json]:
     """Return the borrowed values that a network needs."""
     alone = record.replace(networks={network.name: network})
-    needed = {item.name for item in host_sysctls(alone, host.outlook.facts)}
-    needed |= {item.name for item in namespace_sysctls(record, None, host.outlook.facts)}
+    facts = host.outlook.facts_of(record)
+    needed = {item.name for item in (*host_sysctls(alone, facts), *publish_sysctls(record, network, facts))}
     return [
         {"name": row.name, "before": row.before, "gave": row.gave}
         for row in record.borrowed.values()
-        if row.name in needed and row.before != row.gave and (network.has_exit or f"/{network.bridge}/" in row.name)
+        if row.name in needed and row.before != row.gave
     ]
 
 

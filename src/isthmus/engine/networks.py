@@ -6,6 +6,7 @@ from isthmus.converge import Host
 from isthmus.engine import confirming
 from isthmus.engine.attachments import detach_edit
 from isthmus.engine.choose import Chooser
+from isthmus.engine.publishes import route_notes
 from isthmus.errors import NotFound, Refused
 from isthmus.model.declared import NetworkWish
 from isthmus.model.network import Network, Record
@@ -31,7 +32,8 @@ def create_network(host: Host, wish: NetworkWish, *, confirm_within: int | None 
     row = Chooser(host).network(wish, record, None, owner="")
     scope = Scope(host=True, namespaces=frozenset())
     edit = Edit(puts=(row,))
-    return row, confirming.change(host, "network create", edit, scope, record=record, within=confirm_within)
+    report = confirming.change(host, "network create", edit, scope, record=record, within=confirm_within)
+    return row, report.replace(notes=(*report.notes, *route_notes(host, (row,))))
 
 
 def remove_network(host: Host, name: str, *, force: bool = False, confirm_within: int | None = None) -> Report:

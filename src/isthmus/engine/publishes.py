@@ -29,6 +29,7 @@ __all__ = [
     "is_translated",
     "publish",
     "publish_row",
+    "route_notes",
     "unpublish",
 ]
 
@@ -43,7 +44,9 @@ def publish(host: Host, target: str, wish: PublishWish) -> tuple[Publish, Report
     namespace = find_namespace(host, target)
     record = load_slice(host.db, [namespace.id])
     row = publish_row(host, wish, namespace.id, record)
-    return row, host.change("publish", Edit(puts=(row,)), scope_of(namespace.id), record=record)
+    report = host.change("publish", Edit(puts=(row,)), scope_of(namespace.id), record=record)
+    led = [network for network, _, _ in publish_targets(record, row)] if row.host is None else ()
+    return row, report.replace(notes=(*report.notes, *route_notes(host, led)))
 
 
 def unpublish(host: Host, target: str, wish: PublishWish, *, cut: bool = False) -> Report:
@@ -298,6 +301,17 @@ def bound_notes(record: Record) -> tuple[str, ...]:
                 who = holder_of(row.host, port, row.protocol)
                 notes.append(f"host port {port}/{row.protocol} of {row.namespace} has been bound by {who} since")
     return tuple(notes)
+
+
+def route_notes(host: Host, networks: Iterable[Network]) -> tuple[str, ...]:
+    """Return a note when networks with a way out have none: the host has no default route of any family of theirs."""
+    exits = [one for one in networks if one.has_exit and not one.is_lan]
+    families = {subnet.prefix.family for one in exits for subnet in one.subnets}
+    links = host.outlook.links
+    if not families or (4 in families and links.uplinks4) or (6 in families and links.uplinks6):
+        return ()
+    why = "nothing from outside is forwarded, but to ports published at a certain address"
+    return (f"this host has no default route: until it has one, {why}",)
 
 
 def _next_free(row: Publish, others: Beside) -> int:

@@ -19,6 +19,7 @@ from isthmus.netlink.socket import NETLINK_ROUTE, Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
     from typing import Any, Final
 
     from isthmus.model.address import Address, Mac
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HostFacts",
     "RouteWatch",
+    "address_links",
     "bridge_of",
     "default_links",
     "forwarding_links",
@@ -121,6 +123,15 @@ def default_links(access: Access) -> HostFacts:
         if family == 6:
             learned |= {name_of(index) for one in routes if one.is_learned for index in one.oifs}
     return HostFacts(found[4], found[6], frozenset(learned - {""}))
+
+
+def address_links(access: Access, besides: Container[Address]) -> dict[Address, str]:
+    """Return the links that the host's addresses are on; none of `lo`, link-local ones, and those `besides`."""
+    dumped = [rtnl_address.decode(one) for one in access.route(HOST).dump(rtnl_address.all_addresses())]
+    found = [one for one in dumped if not one.is_link_local and one.address not in besides]
+    links = {index: access.link_at(HOST, index) for index in {one.index for one in found}}
+    names = {index: link.name for index, link in links.items() if link is not None and link.name != "lo"}
+    return {one.address: names[one.index] for one in found if one.index in names}
 
 
 def forwarding_links(family: int) -> list[str]:

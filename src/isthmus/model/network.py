@@ -288,8 +288,9 @@ class Record(Value):
 
     A record may be a slice: all networks, but only some namespaces and what hangs on them. What it must know
     of the rest is told by `loopback_elsewhere` (networks of which a namespace outside needs 127.0.0.1 to be
-    translated), `published_elsewhere` (those of which one outside has any publish) and `made_elsewhere`
-    (whether one outside is ours). The dicts are never changed in place.
+    translated), `published_elsewhere` (those of which one outside has any publish), `hosts_elsewhere` (addresses
+    of the host at which one outside is published) and `made_elsewhere` (whether one outside is ours). The dicts
+    are never changed in place.
     """
 
     __slots__ = ("_by_namespace", "_holders")
@@ -307,6 +308,7 @@ class Record(Value):
     borrowed: dict[str, Borrowed]
     loopback_elsewhere: frozenset[str] = frozenset()
     published_elsewhere: frozenset[str] = frozenset()
+    hosts_elsewhere: frozenset[Address] = frozenset()
     made_elsewhere: bool = False
 
     @classmethod

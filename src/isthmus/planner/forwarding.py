@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from isthmus.model.address import Address
 from isthmus.model.host import Carried, HostState, Sysctl
-from isthmus.model.network import Forwarding, Network, Record
+from isthmus.model.network import NAT, Forwarding, Network, Record
 from isthmus.model.switches import SWITCHES, copied_family, copied_value, link_switch
 from isthmus.model.value import Value
 from isthmus.planner.firewall import needs_loopback, publish_targets
@@ -32,6 +32,7 @@ __all__ = [
     "covers",
     "host_sysctls",
     "namespace_sysctls",
+    "publish_sysctls",
     "row_sysctls",
     "spread",
     "wished_sysctls",
@@ -66,7 +67,8 @@ class Facts(Value):
     the interfaces of networks with uplink `nic` that are there, by their names on record; `link_locals`: the
     link-local address of ours that an adopted bridge has (before a plan), or needs since it has none (after it);
     `gone`: bridges that are not there and stay so, on which nothing can be; `leases`: those of attachments whose
-    address is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody else's.
+    address is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody else's;
+    `links`: those that have the host's addresses, where one may be published at; no bridges of ours.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -84,6 +86,7 @@ class Facts(Value):
     gone: frozenset[str] = frozenset()
     leases: dict[str, Lease] = {}  # noqa: RUF012
     masked: bool = False
+    links: dict[Address, str] = {}  # noqa: RUF012
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -185,14 +188,18 @@ def namespace_sysctls(record: Record, namespaces: frozenset[str] | None, facts: 
     """Yield what the publishes of these namespaces (None: all) need of the bridges they lead to.
 
     What namespaces outside the slice need stays needed. For uplink none: the answers to other networks
-    come in by its bridge, which forwards only while something is published there.
+    come in by its bridge, which forwards only while something is published there. What is published at a certain
+    address of the host is asked for by the link that has it, which need not be one of a default route.
     """
     loopback = set(record.loopback_elsewhere)
     published = {(name, family) for name in record.published_elsewhere for family in (4, 6)}
+    hosts = set(record.hosts_elsewhere)
     for publish in record.publishes.values():
         if namespaces is None or publish.namespace in namespaces:
             for network, _, address in publish_targets(record, publish):
                 published.add((network.name, address.family))
+                if network.uplink == NAT and publish.host is not None:
+                    hosts.add(publish.host)
                 if address.family == 4 and needs_loopback(publish):
                     loopback.add(network.name)
     for name in sorted(loopback):
@@ -203,3 +210,16 @@ def namespace_sysctls(record: Record, namespaces: frozenset[str] | None, facts: 
     for name, family in sorted(published):
         if not record.networks[name].has_exit:
             yield from _bridge_forwarding(record.networks[name], facts, families=(family,))
+    for link, family in sorted({(facts.links[host], host.family) for host in hosts if host in facts.links}):
+        if family == 4 or facts.force_forwarding:
+            yield Sysctl(name=link_switch(family, link), value="1", borrowed=True)
+
+
+def publish_sysctls(record: Record, network: Network, facts: Facts) -> Iterator[Sysctl]:
+    """Yield what the publishes that lead to a network need, of its bridge and of links that are published at."""
+    rows = record.publishes.items()
+    mine = {key: row for key, row in rows if any(one == network for one, _, _ in publish_targets(record, row))}
+    others = {one.bridge for one in record.networks.values() if one != network}
+    for item in namespace_sysctls(record.replace(publishes=mine), None, facts):
+        if item.name.split("/")[3] not in others:
+            yield item

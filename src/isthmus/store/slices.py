@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from isthmus.model.address import Prefix
-from isthmus.model.network import Record
+from isthmus.model.address import Address, Prefix
+from isthmus.model.network import NAT, Record
 from isthmus.store.sqlite import Database
 
 TYPE_CHECKING = False
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 __all__ = [
+    "hosts_elsewhere",
     "load_networks",
     "load_slice",
     "perhaps_publishing",
@@ -69,6 +70,21 @@ def publishes_elsewhere(db: Database, network: str, namespaces: Iterable[str], *
     if loopback:
         query += " AND (p.host IS NULL OR p.host LIKE '127.%')"
     return bool(db.all(f"SELECT 1{query} LIMIT 1", (network, *outside)))
+
+
+def hosts_elsewhere(db: Database, hosts: Iterable[Address], namespaces: Iterable[str]) -> frozenset[Address]:
+    """Return at which of these addresses of the host a namespace outside the given ones publishes, on networks nat."""
+    known = {str(one): one for one in hosts}
+    outside = sorted(namespaces)
+    nat = [row.name for row in db.seldom("networks").values() if row.uplink == NAT]
+    marks = [", ".join("?" * len(values)) for values in (known, outside, nat)]
+    rows = db.all(
+        "SELECT DISTINCT host FROM publishes p WHERE host IN ({0}) AND namespace NOT IN ({1})"
+        " AND (network IN ({2}) OR (network IS NULL AND EXISTS ("
+        "SELECT 1 FROM attachments a WHERE a.namespace = p.namespace AND a.network IN ({2}))))".format(*marks),
+        (*known, *outside, *nat, *nat),
+    )
+    return frozenset(known[str(row[0])] for row in rows)
 
 
 def perhaps_publishing(db: Database, network: str, namespaces: Iterable[str]) -> list[str]:
