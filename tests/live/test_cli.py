@@ -218,6 +218,26 @@ def test_the_elements_shown_are_those_of_the_kernel(host: Lab) -> None:
     assert found["missing"] == []
 
 
+def test_what_somebody_deleted_is_shown_as_missing(lab: Lab) -> None:
+    for line in ("network create n5 --isolate-ports", "ns create a", "attach n5 a -p 8000:80"):
+        lab.host.isthmus(*line.split())
+    port = listing(lab, "network", "inspect", "n5")["members"][0]["host_ifname"]
+    whole = lab.host.isthmus("network", "inspect", "n5").stdout
+    assert f'elements of table bridge isthmus:\n  apart {{ "{port}" }}\n' in whole
+    assert "anyport4 { tcp . 8000 : 10.89.0.2 . 80 }" in whole
+    lab.host.run("nft", "delete", "element", "inet", "isthmus", "anyport4", "{ tcp . 8000 }")
+    lab.host.run("nft", "add", "element", "inet", "isthmus", "anyport4", "{ tcp . 8000 : 10.89.0.9 . 80 }")
+    lab.host.run("nft", "delete", "table", "bridge", "isthmus")
+    lab.host.run("ip", "link", "del", "n5")
+    shown = lab.host.isthmus("network", "inspect", "n5").stdout
+    missing, held = shown.split("changed and missing:\n")[1].split("elements of table")
+    assert "  inet isthmus: anyport4 { tcp . 8000 : 10.89.0.2 . 80 }\n" in missing
+    assert f'  bridge isthmus: apart {{ "{port}" }}\n' in missing
+    assert "anyport4" not in held
+    for verb in (("network", "ls"), ("ls",)):
+        assert "n5 (missing)" in lab.host.isthmus(*verb).stdout
+
+
 def test_borrowed_values_are_shown_as_they_are(host: Lab) -> None:
     borrowed = listing(host, "network", "inspect", "br0")["borrowed"]
     assert "net/ipv4/conf/eth0/forwarding" in {one["name"] for one in borrowed}

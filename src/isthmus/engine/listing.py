@@ -17,10 +17,12 @@ from isthmus.kernel.dump import Dumper
 from isthmus.kernel.lease import leased_addresses
 from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
+from isthmus.kernel.ruleset import has_bridge_table
 from isthmus.model.host import HOST, Element
 from isthmus.model.network import ROUTED, Attachment, Network, Record
+from isthmus.model.ruleset import SETS, TABLE, element_text
 from isthmus.netlink.rtnl import address as rtnl_address
-from isthmus.planner.firewall import network_elements, publish_elements, publish_targets
+from isthmus.planner.firewall import attachment_elements, network_elements, publish_elements, publish_targets
 from isthmus.planner.forwarding import host_sysctls, publish_sysctls
 from isthmus.store import journal
 from isthmus.store.journal import entries
@@ -132,17 +134,24 @@ def inspect_network(host: Host, name: str) -> Json:
         raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
     found = _network(host, record, network)
     host.access.know(record.namespaces.values())
-    elements = _elements(record, network)
+    elements = _elements(host, record, network)
     present = _present(host, elements)
     shown = [
-        {"set": one.name, "parts": _plain(one.parts), "data": _plain(one.data), "present": one.key in present}
+        {
+            "table": f"{SETS[one.name].family} {TABLE}",
+            "set": one.name,
+            "parts": _plain(one.parts),
+            "data": _plain(one.data),
+            "present": one in present,
+            "text": element_text(one),
+        }
         for one in elements
     ]
     return {
         **found,
         "members": [_member(host, record, network, one) for one in record.members(name)],
         "elements": shown,
-        "missing": [f"{one['set']} {one['parts']}" for one in shown if not one["present"]],
+        "missing": [f"{one['table']}: {one['text']}" for one in shown if not one["present"]],
         "borrowed": _borrowed(host, record, network),
         "router_routes": _router_routes(host, network),
         "pending": pending(host),
@@ -183,9 +192,11 @@ def _member(host: Host, record: Record, network: Network, attachment: Attachment
     }
 
 
-def _elements(record: Record, network: Network) -> list[Element]:
-    """Return the elements of the firewall that belong to a network, those of its publishes last."""
+def _elements(host: Host, record: Record, network: Network) -> list[Element]:
+    """Return the elements of the firewall that belong to a network, of its isolated members, of its publishes last."""
     found = list(network_elements(network, record.networks.values()))
+    if network.isolate_ports and has_bridge_table(host.access):
+        found += [element for member in record.members(network.name) for element in attachment_elements(member)]
     for publish in record.publishes.values():
         addresses = {address for one, _, address in publish_targets(record, publish) if one.name == network.name}
         steering = publish_elements(record, publish)
@@ -194,9 +205,9 @@ def _elements(record: Record, network: Network) -> list[Element]:
 
 
 def _present(host: Host, elements: list[Element]) -> set[object]:
-    """Return the keys of those elements that are in the kernel."""
+    """Return those elements that are in the kernel and lead where they ought to."""
     dumper = Dumper(host.access, ("", ""), lambda _: None)
-    return set(dumper.dump({one.key: one for one in elements}, strays=False))
+    return set(dumper.dump({one.key: one for one in elements}, strays=False).values())
 
 
 def _plain(parts: tuple[object, ...]) -> list[object]:

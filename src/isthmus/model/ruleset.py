@@ -23,6 +23,7 @@ __all__ = [
     "TABLE",
     "SetType",
     "element_command",
+    "element_text",
 ]
 
 TABLE: Final = "isthmus"
@@ -89,11 +90,17 @@ SETS: Final[dict[str, SetType]] = {
 
 def element_command(verb: str, item: Element) -> str:
     """Return the line of nft that adds or deletes (`verb`) an element of a table of ours."""
+    item = item if verb == "add" else item.replace(data=())
+    return f"{verb} element {SETS[item.name].family} {TABLE} {element_text(item)}"
+
+
+def element_text(item: Element) -> str:
+    """Return an element as nft writes it behind its table."""
     kind = SETS[item.name]
-    key = " . ".join(_part(name, part) for name, part in zip(kind.key, item.parts, strict=True))
-    if item.data and verb == "add":
-        key += " : " + " . ".join(_part(name, part) for name, part in zip(kind.data, item.data, strict=True))
-    return f"{verb} element {kind.family} {TABLE} {item.name} {{ {key} }}"
+    text = " . ".join(_part(name, part) for name, part in zip(kind.key, item.parts, strict=True))
+    if item.data:
+        text += " : " + " . ".join(_part(name, part) for name, part in zip(kind.data, item.data, strict=True))
+    return f"{item.name} {{ {text} }}"
 
 
 def _part(kind: str, part: object) -> str:

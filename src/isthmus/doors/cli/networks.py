@@ -98,7 +98,7 @@ def network_table(networks: list[Json]) -> list[str]:
     rows = [
         (
             str(one["name"]),
-            str(one["bridge"]),
+            _bridge(one),
             " ".join(str(subnet["prefix"]) for subnet in one["subnets"]),
             _uplink(one["uplink"], one["nic"]),
             str(len(one["members"])),
@@ -107,6 +107,11 @@ def network_table(networks: list[Json]) -> list[str]:
         for one in networks
     ]
     return table(("NAME", "BRIDGE", "SUBNETS", "UPLINK", "MEMBERS", "OWNER"), rows)
+
+
+def _bridge(one: Json) -> str:
+    """Return the name of a network's bridge, and whether it is there."""
+    return str(one["bridge"]) + ("" if one["present"] else " (missing)")
 
 
 def note_pending(pending: list[Json]) -> None:
@@ -141,7 +146,7 @@ def _inspected(one: Json) -> list[str]:
     facts = {
         "network": one["name"],
         "owner": one["owner"] or "none (made by command)",
-        "bridge": f"{one['bridge']}{' (adopted)' if one['adopted'] else ''}{'' if one['present'] else ' (missing)'}",
+        "bridge": f"{_bridge(one)}{' (adopted)' if one['adopted'] else ''}",
         "uplink": _uplink(one["uplink"], one["nic"]),
         "snat": " ".join(one["snat"]) or "-",
         "mtu": one["mtu"],
@@ -166,8 +171,12 @@ def _inspected(one: Json) -> list[str]:
     ]
     titles = ("NAMESPACE", "LINK", "HOST SIDE", "ADDRESSES", "MAC", "DEFAULT ROUTE", "PORTS")
     lines += ["", *table(titles, members)]
-    elements = [f"{row['set']} {{ {' . '.join(map(str, row['parts']))} }}" for row in one["elements"]]
-    lines += ["", "elements of table inet isthmus:", *(f"  {text}" for text in elements)]
+    held: dict[str, list[str]] = {}
+    for row in one["elements"]:
+        if row["present"]:
+            held.setdefault(row["table"], []).append(row["text"])
+    for title, texts in held.items():
+        lines += ["", f"elements of table {title}:", *(f"  {text}" for text in texts)]
     borrowed = [f"{row['name']} {row['gave']} (before: {row['before']})" for row in one["borrowed"]]
     return lines + (["", "borrowed:", *(f"  {text}" for text in borrowed)] if borrowed else [])
 
