@@ -366,6 +366,10 @@ _DRIFT: Final = {
     "hosts-line-deleted": "sed -i '/10.1.0.7/d' \"$ISTHMUS_RUN_DIR\"/hosts/n",
     "resolv-conf-deleted": "rm /etc/netns/a/resolv.conf",
     "namespace-deleted": "ip netns del a",
+    "loopback-down": "ip -n a link set lo down",
+    "stp-on": "ip link set dev n type bridge stp_state 1",
+    "bridge-in-another-group": "ip link set dev n group default",
+    "port-in-another-group": f"ip link set dev {_PORT} group default",
 }
 
 

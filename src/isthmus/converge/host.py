@@ -327,6 +327,7 @@ class Host:
             fresh=wanted.keys() - before.keys() if fresh else (),
             missed=before,
             strays=scope.is_full,
+            loopback=scope.host,
         )
         theirs = found_there(before, wanted, current)
         spread(current, wanted, new)

@@ -39,6 +39,7 @@ from isthmus.model.plan import Add, Change, Plan, Remove, Step
 from isthmus.model.ruleset import PORT_SETS, PROTOCOLS, SETS
 from isthmus.model.switches import SWITCHES, is_silent, put_back
 from isthmus.netlink import nft
+from isthmus.netlink.rtnl import link as rtnl_link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -262,6 +263,10 @@ class Applier:
     # Namespaces
 
     def _netns(self, step: Step, item: NamedNetns) -> None:
+        if isinstance(step, Change):
+            subject = f"link lo of namespace {item.name}"
+            self._access.route(item.name).do(rtnl_link.change(0, by_name="lo", subject=subject, up=True))
+            return
         self._access.forget(item.name)
         if isinstance(step, Remove):
             kernel_netns.remove(item.name)

@@ -76,6 +76,7 @@ class Dumper:
         self._bare: set[tuple[str, str]] = set()
         self._falling: set[tuple[str, str]] = set()
         self._unmade: set[str] = set()
+        self._loopback = False
         self._tables: list[str] | None = None
         self._addresses: dict[tuple[str, str], list[rtnl_address.IpAddress]] = {}
         self._rules: dict[tuple[str, int], list[PolicyRule]] = {}
@@ -88,6 +89,7 @@ class Dumper:
         fresh: Container[Key] = (),
         missed: Container[Key] = (),
         strays: bool,
+        loopback: bool = False,
     ) -> HostState:
         """Return the present condition of each known object that exists (and strays, if asked).
 
@@ -96,12 +98,13 @@ class Dumper:
         taken to be there and goes with it; but what a new link of that name is to have may be on the old one otherwise.
         What is `fresh` is not there, sysctls and directories excepted. A command whose namespace is to be made again is
         one to be started again. A DHCP client that is not there and ought to be (`missed`) is one that has ended: after
-        a boot, too.
+        a boot, too. `loopback`: whether `lo` of namespaces is looked at.
         """
         state: HostState = {}
         elements: list[Element] = []
         self._bare.clear()
         self._falling.clear()
+        self._loopback = loopback
         for key, item in known.items():
             if type(item) in _ASSUMED and key in fresh:
                 continue
@@ -192,7 +195,15 @@ class Dumper:
         link = self._link(HOST, name)
         if link is None or link.kind != "bridge" or link.mac is None or not _is_ours(link):
             return None
-        return Bridge(name=name, mac=link.mac, mtu=link.mtu, alias=link.alias, up=link.is_up)
+        return Bridge(
+            name=name,
+            mac=link.mac,
+            mtu=link.mtu,
+            alias=link.alias,
+            up=link.is_up,
+            stp=link.stp != 0,
+            marked=link.group == LIVE_GROUP,
+        )
 
     def _nic(self, item: BridgedNic, *, is_doomed: bool) -> BridgedNic | None:
         """One that goes carries what hangs on the bridge now; it may be off it already, and not yet all else."""
@@ -222,6 +233,7 @@ class Dumper:
             hairpin=near.hairpin,
             isolated=near.isolated,
             up=near.is_up and (far is None or far.is_up),
+            marked=near.group == LIVE_GROUP,
         )
 
     def _doomed_veth(self, item: Veth) -> Veth | None:
@@ -280,9 +292,12 @@ class Dumper:
         fd = open_netns(f"{RUN}/{item.name}")
         try:
             # Without a cookie on record a call was killed between making it and writing that down.
-            return item if not wanted or cookie(fd) == wanted else None
+            if wanted and cookie(fd) != wanted:
+                return None
         finally:
             os.close(fd)
+        lo = self._link(item.name, "lo") if wanted and self._loopback else None
+        return item if lo is None else item.replace(loopback=lo.is_up)
 
     def _doomed_netns(self, item: NamedNetns) -> HostObject | None:
         # The file alone: a call was killed between taking the mount away and taking the name away.

@@ -96,6 +96,7 @@ class LinkHands:
                 self._indexes[HOST, item.name] = rtnl_link.decode(answer.payloads[0]).index
         mac = None if isinstance(step, Add) else item.mac
         socket.do(
+            *(() if isinstance(step, Add) else (rtnl_link.switch_stp(item.name, on=item.stp),)),
             # By itself, too: a link of a smaller MTU has no IPv6 that the second could be about.
             rtnl_link.change(0, by_name=item.name, subject=subject, mtu=item.mtu, mac=mac, group=LIVE_GROUP),
             rtnl_link.change(
@@ -194,6 +195,8 @@ class LinkHands:
         if before.master != item.master:
             master = self._bridge_index(item.master) if item.master else 0
             requests.append(rtnl_link.change(0, by_name=item.name, subject=f"link {item.name}", master=master))
+        if before.marked != item.marked:
+            requests.append(rtnl_link.change(0, by_name=item.name, subject=f"link {item.name}", group=LIVE_GROUP))
         if before.mtu != item.mtu or before.mac != item.mac:
             mac = item.mac if before.mac != item.mac else None
             requests.append(rtnl_link.change(0, by_name=item.name, subject=f"link {item.name}", mtu=item.mtu, mac=mac))

@@ -59,9 +59,10 @@ if not TYPE_CHECKING:
 
 
 class NamedNetns(Value):
-    """A namespace under /run/netns that we made, its `lo` up."""
+    """A namespace under /run/netns that we made; `loopback`: its `lo` is up (looked at with the host's part)."""
 
     name: str
+    loopback: bool = True
 
     @property
     def key(self) -> Key:
@@ -144,13 +145,15 @@ class Sysctl(Value):
 
 
 class Bridge(Value):
-    """A bridge of ours on the host: MAC and MTU pinned, STP off, no link-local address, up."""
+    """A bridge of ours on the host: MAC and MTU pinned, STP off, no link-local address, up; `marked`: in our group."""
 
     name: str
     mac: Mac
     mtu: int
     alias: str
     up: bool = True
+    stp: bool = False
+    marked: bool = True
 
     @property
     def key(self) -> Key:
@@ -191,6 +194,7 @@ class Veth(Value):
     """A veth pair: the near end in `netns`, the far (peer) end in `peer_netns`; both up.
 
     On an attachment the near end is the host's, a port of bridge `master`. `mac` None: the kernel's choice.
+    `marked`: the near end is in our group.
     """
 
     netns: str
@@ -205,6 +209,7 @@ class Veth(Value):
     hairpin: bool = False
     isolated: bool = False
     up: bool = True
+    marked: bool = True
 
     @property
     def key(self) -> Key:

@@ -206,6 +206,8 @@ class _Writer:
         words: list[object] = ["mtu", item.mtu]
         if item.mac is not None:
             words += ["address", item.mac]
+        if item.marked != before.marked:
+            words += ["group", _group(item.marked)]
         if item.master != before.master:
             words += ["master", item.master] if item.master else ["nomaster"]
         yield self._in(item.netns, "ip", "link", "set", "dev", item.name, *words)
@@ -245,6 +247,10 @@ def _no_link_local(mtu: int) -> tuple[str, ...]:
     return ("addrgenmode", "none") if mtu >= MTU_MIN_IPV6 else ()
 
 
+def _group(marked: bool) -> object:
+    return LIVE_GROUP if marked else "default"
+
+
 def _up(flag: bool) -> str:
     return "up" if flag else "down"
 
@@ -270,10 +276,8 @@ def _rule_words(step: Step, item: Rule) -> list[object]:
 def _netns(step: Step, item: NamedNetns) -> list[str]:
     if isinstance(step, Remove):
         return [_command("ip", "netns", "delete", item.name)]
-    return [
-        _command("ip", "netns", "add", item.name),
-        _command("ip", "-netns", item.name, "link", "set", "dev", "lo", "up"),
-    ]
+    made = [_command("ip", "netns", "add", item.name)] if isinstance(step, Add) else []
+    return [*made, _command("ip", "-netns", item.name, "link", "set", "dev", "lo", _up(item.loopback))]
 
 
 def _file(item: File | Directory | Symlink | HostsLine) -> list[str]:
@@ -323,7 +327,8 @@ def _bridge(step: Step, item: Bridge) -> list[str]:
         )
         lines.append(_command(*head, "group", LIVE_GROUP, "type", "bridge", "stp_state", 0))
     else:
-        words += ["address", item.mac]
+        words += ["address", item.mac, "group", _group(item.marked)]
+        lines.append(_command("ip", "link", "set", "dev", item.name, "type", "bridge", "stp_state", int(item.stp)))
     lines.append(_command(*words, "alias", item.alias, *_no_link_local(item.mtu)))
     lines.append(_command("ip", "link", "set", "dev", item.name, _up(item.up)))
     return lines

@@ -44,6 +44,7 @@ __all__ = [
     "delete",
     "delete_group",
     "ports_of",
+    "switch_stp",
 ]
 
 _RTM_NEWLINK: Final = 16
@@ -238,6 +239,17 @@ def change(
         )
         parts.append(nested(_IFLA_LINKINFO, attr_string(_IFLA_INFO_SLAVE_KIND, "bridge"), flags_of_port))
     return Request(_RTM_NEWLINK, 0, b"".join(parts), operation, subject)
+
+
+def switch_stp(name: str, *, on: bool) -> Request:
+    """Switch the spanning tree of a bridge on or off."""
+    data = nested(_IFLA_INFO_DATA, attr_u32(_IFLA_BR_STP_STATE, on))
+    payload = (
+        _INFO.pack(0, 0, 0, 0, 0)
+        + attr_string(_IFLA_IFNAME, name)
+        + nested(_IFLA_LINKINFO, attr_string(_IFLA_INFO_KIND, "bridge"), data)
+    )
+    return Request(_RTM_NEWLINK, 0, payload, "switch STP of", f"bridge {name}")
 
 
 def cut_off(name: str, group: int) -> Request:
