@@ -48,6 +48,48 @@ def test_interfaces_is_read_with_what_it_sources_and_joined_lines(tmp_path: Path
     ]
 
 
+def test_interfaces_sources_what_the_shell_matches_and_folders_without_backups(tmp_path: Path) -> None:
+    more = tmp_path / "interfaces.d"
+    more.mkdir()
+    for name in ("a_1", "B-2", "c.bak", "d~"):
+        (more / name).write_text(f"auto {name}\n")
+    main = tmp_path / "interfaces"
+    for line, names in (
+        ("source-directory interfaces.d", ["B-2", "a_1"]),
+        ("source-directory interfaces.?", ["B-2", "a_1"]),
+        ("source interfaces.d/[a-z]*", ["a_1", "c.bak", "d~"]),
+        ("source interfaces.d/B?2 interfaces.d/none", ["B-2"]),
+    ):
+        main.write_text(f"{line}\n")
+        assert [words[1] for _, words in managers._stanzas(str(main), set())] == names
+
+
+@pytest.mark.parametrize(
+    ("word", "stanza"),
+    [
+        ("eth0", "eth0"),
+        ("eth1", ""),
+        ("eth0=home", "home"),
+        ("eth1=eth0", ""),
+        ("/eth*", "eth0"),
+        ("/e*/1=home", "home"),
+        ("/wl*=home", ""),
+        ("mac/52:54:00:*=home", "home"),
+        ("mac/52:54:01:*", ""),
+        ("type/none", ""),
+    ],
+)
+def test_what_ifupdown_brings_up_for_a_link(word: str, stanza: str) -> None:
+    assert managers._logical(word, link()) == stanza
+
+
+@pytest.mark.parametrize(
+    ("options", "found"), [("-6", True), ("-S", False), ("-S -6", False), ("-P", False), ("-P -N", True), ("-T", True)]
+)
+def test_a_dhclient_that_asks_for_no_address_gives_none(options: str, found: bool) -> None:
+    assert (dhcp_clients._dhclient(1, ["dhclient", *options.split(), "eth0"], link()) is not None) == found
+
+
 @pytest.mark.parametrize(
     ("lines", "conf", "by_duid", "identifier"),
     [

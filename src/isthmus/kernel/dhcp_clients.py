@@ -80,7 +80,10 @@ def _dhclient(pid: int, argv: list[str], link: Link) -> Manager | None:
     bare = [one for at, one in enumerate(argv) if at and not one.startswith("-") and argv[at - 1] not in with_value]
     if bare and link.name not in bare:
         return None  # without any it is on all links
-    only6 = "-6" in argv
+    options = {*argv}
+    only6 = not options.isdisjoint({"-6", "-S", "-T", "-P", "-N"})
+    if not options.isdisjoint({"-S", "-P"}) and options.isdisjoint({"-T", "-N"}):
+        return None  # it asks for information or a prefix, not for an address
     file = f"dhclient{'6' * only6}.leases"
     files = [_after(argv, "-lf")] if "-lf" in argv else [f"{folder}/{file}" for folder in _DHCLIENT_FOLDERS]
     lines = [line for file in files for line in read_lines(file)]

@@ -39,6 +39,7 @@ _NM_PROFILES: Final = (
 _NM_LEASES: Final = "/var/lib/NetworkManager"
 _NETIF: Final = "/run/systemd/netif"
 _INTERFACES: Final = "/etc/network/interfaces"
+_FILE_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _CONNMAN: Final = "/var/lib/connman"
 # connman's own default, where main.conf says nothing (src/main.c, default_blacklist); 1.41 is without the last two.
 _CONNMAN_BLACKLIST: Final = "vmnet,vboxnet,virbr,ifb,ve-,vb-,ham,veth"
@@ -238,16 +239,38 @@ def _connman(link: Link, pid: int, bridges: tuple[str, ...]) -> Iterator[Manager
 def _ifupdown(link: Link) -> Iterator[Manager]:
     """One that only writes down: who renews a lease of its is a DHCP client, and found by itself."""
     stanzas = list(_stanzas(_INTERFACES, set()))
-    at_boot = any(
-        words[0] in ("auto", "allow-auto", "allow-hotplug") and link.name in words[1:] for _, words in stanzas
-    )
-    is_up = any(line.split("=")[-1] == link.name for line in read_lines("/run/network/ifstate"))
-    given = [(place, words) for place, words in stanzas if words[:2] == ["iface", link.name] and len(words) > 3]
-    telling = [one for one in given if one[1][3] not in ("manual", "loopback")]
-    if telling and (at_boot or is_up):
-        place = telling[0][0]
-        returns = f"{place} gives {link.name} its address again" if at_boot else ""
-        yield Manager(name="ifupdown", remedy=f"say `iface {link.name} inet manual` at {place}", returns=returns)
+    boot = [word for _, words in stanzas if words[0] in ("auto", "allow-auto", "allow-hotplug") for word in words[1:]]
+    at_boot = {_logical(word, link) for word in boot} - {""}
+    up = {_logical(line, link) for line in read_lines("/run/network/ifstate")} - {""}
+    given = [(place, words) for place, words in stanzas if words[0] == "iface" and words[1:2] and len(words) > 3]
+    for place, words in given:
+        if words[1] in at_boot | up and words[3] not in ("manual", "loopback"):
+            remedy = f"say `{' '.join(words[:3])} manual` at {place}"
+            returns = f"{place} gives {link.name} its address again" if words[1] in at_boot else ""
+            yield Manager(name="ifupdown", remedy=remedy, returns=returns)
+            return
+
+
+def _logical(word: str, link: Link) -> str:
+    """Return the stanza that a word of interface selection has for a link; nothing where the link is not meant.
+
+    A word is LINK, /PATTERN or VARIABLE/PATTERN (`mac`, else a file of the link in sysfs), perhaps /OPTIONS behind a
+    pattern, and perhaps =STANZA. Which of several links an option chooses is not looked at: it may be this one.
+    """
+    from fnmatch import fnmatchcase
+
+    selected, _, stanza = word.partition("=")
+    variable, slash, rest = selected.partition("/")
+    pattern = rest.partition("/")[0]
+    if not slash:
+        is_meant = selected == link.name
+    elif variable == "mac":
+        is_meant = fnmatchcase(str(link.mac), pattern.lower())
+    elif variable:
+        is_meant = any(fnmatchcase(line, pattern) for line in read_lines(f"/sys/class/net/{link.name}/{variable}"))
+    else:
+        is_meant = fnmatchcase(link.name, pattern)
+    return (stanza or link.name) if is_meant else ""
 
 
 def _stanzas(path: str, seen: set[str]) -> Iterator[tuple[str, list[str]]]:
@@ -272,12 +295,14 @@ def _stanzas(path: str, seen: set[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _named(pattern: str, path: str, *, is_folder: bool) -> list[str]:
-    """Return the files that a pattern names; one with a star in its last part, or a whole folder."""
-    whole = os.path.join(os.path.dirname(path), pattern)
-    if is_folder:
-        return [one for one in _listed(whole) if os.path.isfile(one)]
-    head, _, tail = os.path.basename(whole).partition("*")
-    if "*" not in pattern:
-        return [whole]
-    names = _listed(os.path.dirname(whole))
-    return [one for one in names if os.path.basename(one).startswith(head) and one.endswith(tail)]
+    """Return the files that a pattern of the shell names, or those in the folders that it names.
+
+    Of a folder only names of letters, digits, `_` and `-` count: no backup of an editor, and no .cfg either.
+    """
+    from glob import glob
+
+    found = sorted(glob(os.path.join(os.path.dirname(path), pattern)))
+    if not is_folder:
+        return found
+    files = [one for folder in found for one in _listed(folder) if os.path.isfile(one)]
+    return [one for one in files if _FILE_LETTERS.issuperset(os.path.basename(one))]
