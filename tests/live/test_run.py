@@ -152,6 +152,32 @@ def test_names_inside_make_sense(lab: Lab) -> None:
     assert words == ["10.7.0.9", "db", "10.7.0.10", "web", "nameserver", LAN4, "eth0", "lo"]
 
 
+@pytest.mark.parametrize(
+    ("host", "inside", "cut_off"),
+    [
+        ("nameserver fe80::1%eth0\nnameserver 2001:db8::53\n", "nameserver 2001:db8::53\n", False),
+        ("nameserver FE80::1\nnameserver ::1\nsearch example\n", "search example\n", True),
+        ("nameserver 127.0.0.53\noptions edns0\n", "options edns0\n", True),
+        ("search example\n", "search example\n", False),
+    ],
+)
+def test_a_resolver_that_the_host_alone_reaches_is_left_out(lab: Lab, host: str, inside: str, cut_off: bool) -> None:
+    lab.host.run("sh", "-c", 'printf %s "$1" > /etc/resolv.conf', "sh", host)
+    for verb in (("run", "--", "cat", "/etc/resolv.conf"), ("ns", "create", "a")):
+        done = lab.host.isthmus(*verb)
+        assert done.stderr.count("no resolver of the host's") == cut_off
+        assert verb[0] == "ns" or done.stdout == inside
+
+
+def test_a_host_without_files_of_names_says_so_where_a_namespace_is_made_and_to_exec(lab: Lab) -> None:
+    lab.host.run("sh", "-c", "ln -sf /none /etc/resolv.conf")
+    assert lab.host.isthmus("run", "--", "true").stderr == ""
+    assert "the host has no /etc/resolv.conf" in lab.host.isthmus("ns", "create", "a").stderr
+    said = lab.host.run("ip", "netns", "exec", "a", "true").stderr
+    assert "resolv.conf" in said
+    assert lab.host.isthmus("exec", "a", "--", "true").stderr == said
+
+
 def test_a_background_one_keeps_directory_and_environment_and_logs(lab: Lab, before: str, tmp_path: Path) -> None:
     script = "pwd; echo $KEY; echo bad >&2; cat; read _ <go; echo more; read _ <on"
     # One for each wait: who opens one again may meet its writer of before, who is about to close it.

@@ -11,7 +11,7 @@ from isthmus.engine.choose import Chooser, Leaving
 from isthmus.engine.faults import Faults
 from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.forwarding_words import effects, undone
-from isthmus.engine.namespaces import check_new_namespace
+from isthmus.engine.namespaces import check_new_namespace, note_names
 from isthmus.engine.publishes import Beside, bound_notes, check_host, check_port, is_translated, publish_row, route_notes
 from isthmus.engine.removing import check_inhabitants, drop, end_inhabitants, rows_of
 from isthmus.engine.room import Room
@@ -214,6 +214,7 @@ class _Upping:
             with self._faults.at(f"namespaces.{space.name}", whole=True) as trial:
                 if row is None:
                     check_new_namespace(space.name)
+                    note_names(self._host)
                 self._check_owner("namespace", space.name, row)
             if trial.failed:
                 self._failed.add(("namespace", space.name))

@@ -13,6 +13,7 @@ from isthmus.kernel.facts import read_resolvers
 from isthmus.kernel.netns_locate import locate
 from isthmus.model.network import Namespace
 from isthmus.model.plan import Report
+from isthmus.planner.names import is_cut_off
 from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.slices import load_slice
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["check_new_namespace", "claim_name", "create_namespace", "execute", "remove_namespace"]
+__all__ = ["check_new_namespace", "claim_name", "create_namespace", "execute", "note_names", "remove_namespace"]
 
 
 def check_new_namespace(name: str) -> None:
@@ -35,11 +36,23 @@ def check_new_namespace(name: str) -> None:
         raise Refused(f"network namespace {name} exists already")
 
 
+def note_names(host: Host, *, files: bool = True) -> None:
+    """Note, once, what names do not lead to in a namespace that is to be made; with `files`, of what it has none."""
+    found = read_resolvers()
+    notes = []
+    if found is None:
+        notes.append("/etc/netns cannot be written here: names inside are those of the host's /etc")
+    else:
+        lost = [path for path in ("/etc/hosts", "/etc/resolv.conf") if files and not os.path.exists(path)]
+        notes += [f"the host has no {path}, or one that leads nowhere: inside there is none either" for path in lost]
+        if is_cut_off(*found):
+            notes.append("no resolver of the host's /etc/resolv.conf is reached from inside a namespace")
+    host.notes += [text for text in notes if text not in host.notes]
+
+
 def claim_name(host: Host, name: str) -> None:
     """Check that a name is free, and clear what hung on a namespace of that name that is gone."""
     check_new_namespace(name)
-    if read_resolvers() is None:
-        host.notes.append("/etc/netns cannot be written here: names inside are those of the host's /etc")
     record = load_slice(host.db, [name])
     if name in record.namespaces:
         host.change("clear", namespace_edit(record, name), scope_of(name), leaving=True, record=record)
@@ -52,6 +65,7 @@ def create_namespace(host: Host, name: str, *, owner: str = "") -> Report:
         Refused: the name is in use.
     """
     claim_name(host, name)
+    note_names(host)
     row = Namespace(id=name, path=f"{kernel_netns.RUN}/{name}", made=True, owner=owner)
     return host.change("ns create", Edit(puts=(row,)), scope_of(name))
 

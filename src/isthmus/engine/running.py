@@ -8,7 +8,7 @@ from isthmus.converge import Host
 from isthmus.converge.runs import clear_run, run_edit
 from isthmus.engine.attachments import settle_ports
 from isthmus.engine.choose import Chooser
-from isthmus.engine.namespaces import claim_name
+from isthmus.engine.namespaces import claim_name, note_names
 from isthmus.engine.publishes import publish_row
 from isthmus.engine.targets import find_namespace
 from isthmus.engine.waiting import is_waiting
@@ -69,6 +69,7 @@ def run(host: Host, wish: RunWish, supervisor: Supervisor | None = None) -> Ran:
     terminal = wish.foreground and has_terminal()
     name = wish.name or f"run-{os.urandom(4).hex()}"
     claim_name(host, name)
+    note_names(host, files=False)
     record = load_slice(host.db, [name])
     drawn = _Drawn(host, wish, name, record)
     scope = Scope(host=drawn.makes_network, namespaces=frozenset({name}))

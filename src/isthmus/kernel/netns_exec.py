@@ -62,8 +62,10 @@ def replace(argv: Sequence[str]) -> NoReturn:
     os.execvp(argv[0], list(argv))
 
 
-def enter(path: str) -> None:
+def enter(path: str, *, tells: bool = True) -> None:
     """Move this process for good into a namespace and into a mount namespace of its own.
+
+    A file that /etc has none of is not bound over it; that is said as `ip netns exec` says it, if this `tells`.
 
     Raises:
         NotFound, InvalidInput: there is no network namespace at path.
@@ -86,7 +88,7 @@ def enter(path: str) -> None:
     finally:
         os.close(fd)
     if name:
-        _bind_etc(name)
+        _bind_etc(name, tells=tells)
 
 
 def _clear_sys() -> int:
@@ -101,7 +103,7 @@ def _clear_sys() -> int:
     return 0
 
 
-def _bind_etc(name: str) -> None:
+def _bind_etc(name: str, *, tells: bool) -> None:
     """Bind each file of /etc/netns/NAME over the one in /etc; the kernel follows symlinks at both ends."""
     source = f"{_ETC}/{name}"
     try:
@@ -112,7 +114,8 @@ def _bind_etc(name: str) -> None:
         try:
             libc.mount(f"{source}/{entry}", f"/etc/{entry}", "none", libc.MS_BIND)
         except OSError as error:
-            _say(f"Bind {source}/{entry} -> /etc/{entry} failed: {error.strerror}")
+            if tells or error.errno != errno.ENOENT:
+                _say(f"Bind {source}/{entry} -> /etc/{entry} failed: {error.strerror}")
 
 
 def _say(line: str) -> None:

@@ -217,7 +217,7 @@ def _run(
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         os.environ.update(one.partition("=")[::2] for one in environment)
         try:
-            enter(netns)
+            enter(netns, tells=False)
             posix.write(control, b"+")
             replace(argv)
         except IsthmusError as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from isthmus.model.lease import Lease
 
-__all__ = ["ETC_NETNS", "name_objects", "resolver_text"]
+__all__ = ["ETC_NETNS", "is_cut_off", "name_objects", "resolver_text"]
 
 ETC_NETNS: Final = "/etc/netns"
 
@@ -80,18 +80,31 @@ def _hosts(record: Record, row: Namespace, run_directory: str, leases: dict[str,
 
 
 def resolver_text(host: str, beside: str) -> str:
-    """Return a resolv.conf that works from inside: `host` without resolvers on its loopback.
+    """Return a resolv.conf that works from inside: `host` without resolvers on its loopback, or of one link of its.
 
     Where none is left, `beside` is asked: the file in which systemd-resolved keeps the real ones.
     """
     for text in (host, beside):
         lines = text.splitlines()
-        kept = [line for line in lines if not _is_loopback_server(line)]
-        if any(line.split()[:1] == ["nameserver"] for line in kept):
+        kept = [line for line in lines if not _is_of_the_host(line)]
+        if any(map(_server, kept)):
             return "".join(f"{line}\n" for line in kept)
-    return "".join(f"{line}\n" for line in host.splitlines() if not _is_loopback_server(line))
+    return "".join(f"{line}\n" for line in host.splitlines() if not _is_of_the_host(line))
 
 
-def _is_loopback_server(line: str) -> bool:
+def is_cut_off(host: str, beside: str) -> bool:
+    """Whether a host has resolvers, and none that is reached from inside."""
+    lines = resolver_text(host, beside).splitlines()
+    return any(map(_server, host.splitlines())) and not any(map(_server, lines))
+
+
+def _server(line: str) -> str:
+    """Return the resolver that a line names; nothing where it names none."""
     words = line.split()
-    return words[:1] == ["nameserver"] and len(words) > 1 and (words[1].startswith("127.") or words[1] == "::1")
+    return words[1] if words[:1] == ["nameserver"] and len(words) > 1 else ""
+
+
+def _is_of_the_host(line: str) -> bool:
+    """Whether a line names a resolver on the loopback, or a link-local one: its link is none of a namespace's."""
+    server = _server(line)
+    return server.startswith("127.") or server == "::1" or server.lower().startswith("fe80:") or "%" in server
