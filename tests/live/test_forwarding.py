@@ -301,6 +301,28 @@ def test_all_stays_on_while_another_user_is_seen(lab: Lab, tmp_path: Path, stran
     assert any("forward" in note for note in notes), notes
 
 
+def test_a_link_that_was_renamed_gets_its_value_back(lab: Lab) -> None:
+    before = values(lab)
+    second_uplink(lab)
+    up(lab.host, TOPOLOGY)
+    lab.host.isthmus("publish", "a", "198.51.100.2:81:80")
+    for old, new in (("eth0", "x"), ("up0", "eth0"), ("x", "wan0")):
+        lab.host.run("ip", "link", "set", old, "down")
+        lab.host.run("ip", "link", "set", old, "name", new, "up")
+    lab.host.run("ip", "route", "add", "default", "via", LAN4)
+    lab.host.isthmus("repair")
+    assert [lab.host.sysctl(f"net/ipv4/conf/{name}/forwarding") for name in ("eth0", "wan0")] == ["1", "1"]
+    shown = json.loads(lab.host.isthmus("network", "inspect", "br0", "--format", "json").stdout)["borrowed"]
+    assert {row["name"]: row["before"] for row in shown if "ipv4" in row["name"]} == {
+        "net/ipv4/conf/eth0/forwarding": "0",
+        "net/ipv4/conf/wan0/forwarding": "0",
+    }
+    down(lab)
+    after = values(lab)
+    assert changes(before, after) == {}
+    assert after["ipv4/conf/wan0/forwarding"] == "0"
+
+
 def test_the_mtu_is_that_of_the_way_out(lab: Lab) -> None:
     for place in (lab.host, lab.lan):
         place.run("ip", "link", "set", "eth0", "mtu", "1400")

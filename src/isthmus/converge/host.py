@@ -21,7 +21,7 @@ from isthmus.kernel.files import check_writable
 from isthmus.kernel.netns import boot_identity
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import generation
-from isthmus.model.host import HOST, HostState, Sysctl
+from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Borrowed, Namespace, Record
 from isthmus.model.plan import Report
 from isthmus.model.ruleset import RULESET
@@ -200,14 +200,14 @@ class Host:
             mend_rules(self, self._generation, str(meta.get("fingerprint")))
 
     def record(self, scope: Scope = EVERYTHING) -> Record:
-        """Load what a scope must know of the record, for a change or a plan: bridges have their names, see `amiss`."""
+        """Load what a scope must know of the record, for a change or a plan; of the host's part, by present names."""
         few = scope.namespaces is not None and len(scope.namespaces) <= _SLICE_LIMIT
         record = load_slice(self.db, sorted(scope.namespaces or ())) if few else self.db.record()
-        if scope.host and not all(self.access.has_link(HOST, one.bridge) for one in record.networks.values()):
-            from isthmus.converge.amiss import name_bridges
+        if not scope.host:
+            return record
+        from isthmus.converge.renamed import with_present_links
 
-            name_bridges(self, record)
-        return record
+        return with_present_links(self, record)
 
     # The one path
 
@@ -278,8 +278,11 @@ class Host:
         old, new = records
         rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.renamed), new, course.own))
         borrowed = {row.name: row for row in rows}
-        reach = scope.host, scope.namespaces
-        entry = begin(self.db, self.lock, verb, phase, reach, edit, tuple(borrowed.values()))
+        if borrowed:
+            from isthmus.converge.renamed import remember_links
+
+            remember_links(self, (*old.borrowed, *borrowed))
+        entry = begin(self.db, self.lock, verb, phase, (scope.host, scope.namespaces), edit, tuple(borrowed.values()))
         way_back = None if deadline is None else (edit.inverse(old), deadline)
         try:
             self.carry_out(entry, course, edit, (lent_to(old, borrowed), lent_to(new, borrowed)), way_back)
@@ -362,8 +365,7 @@ class Host:
             edit = edit.plus(with_cookies(after, applier.cookies))
         if record.borrowed:
             told = after, course.wanted, course.plan
-            drops = returned(*told, host=entry.host, left=course.left, renamed=course.renamed)
-            edit = edit.plus(Edit(drops=drops))
+            edit = edit.plus(Edit(drops=returned(*told, host=entry.host, left=course.left, renamed=course.renamed)))
         meta = self._after(applier, entry.host)
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}

@@ -117,7 +117,11 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
     # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
     lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old, course.own)
     borrowed = {row.name: row for row in lent}
-    journal.borrow(host.db, tuple(borrowed.values()))
+    if borrowed:
+        from isthmus.converge.renamed import remember_links
+
+        remember_links(host, (*old.borrowed, *borrowed))
+        journal.borrow(host.db, tuple(borrowed.values()))
     old = lent_to(old, borrowed)
     records, edit = ((old, lent_to(new, borrowed)), entry.edit) if leaving else ((old, old), Edit())
     host.carry_out(entry, course, edit, records)
