@@ -33,6 +33,16 @@ def host(lab: Lab) -> Lab:
 # What is made
 
 
+def test_the_directory_for_names_goes_with_the_last_namespace_of_ours(lab: Lab) -> None:
+    """An attachment of somebody's namespace in between does not know of the others."""
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.7.0.0/24")
+    lab.host.isthmus("ns", "create", "a")
+    lab.host.isthmus("attach", "n", str(lab.host.unnamed().pid))
+    assert lab.host.run("ls", "/etc/netns").stdout == "a\n"
+    lab.host.isthmus("ns", "rm", "a")
+    assert lab.host.run("ls", "/etc/netns", check=False).returncode != 0
+
+
 def test_the_smallest_mtu_can_be_had(lab: Lab) -> None:
     lab.host.isthmus("network", "create", "n", "--subnet", "10.7.0.0/24", "--mtu", "68")
     assert lab.host.ip_json("link", "show", "dev", "n")[0]["mtu"] == 68

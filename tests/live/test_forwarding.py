@@ -317,6 +317,7 @@ def test_a_link_that_was_renamed_gets_its_value_back(lab: Lab) -> None:
         "net/ipv4/conf/eth0/forwarding": "0",
         "net/ipv4/conf/wan0/forwarding": "0",
     }
+    lab.host.isthmus("unpublish", "a", "198.51.100.2:81:80")
     down(lab)
     after = values(lab)
     assert changes(before, after) == {}

@@ -155,7 +155,8 @@ def returned(
     removed = {item.path for item in gone if isinstance(item, Directory)}
     for row in record.borrowed.values():
         if row.gave == _DIRECTORY:
-            forget = row.name in removed or ("directory", row.name) not in wanted
+            # A slice without a namespace of ours does not tell whether others need it.
+            forget = row.name in removed or (("directory", row.name) not in wanted and not record.made_elsewhere)
         elif row.gave == _ADDRESS:
             forget = row.name in left
         else:

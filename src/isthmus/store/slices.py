@@ -33,6 +33,7 @@ def load_networks(db: Database) -> Record:
         commands=nothing,
         forwarding=nothing,
         borrowed=db.seldom("borrowed"),
+        made_elsewhere=True,  # perhaps
     )
 
 
