@@ -131,8 +131,8 @@ class Dumper:
             if link not in self._falling:
                 return None
             return item if is_doomed else self._read(item)
-        if isinstance(item, NamedNetns) and is_doomed:
-            return self._doomed_netns(item)
+        if isinstance(item, NamedNetns):
+            return self._doomed_netns(item) if is_doomed else self._living_netns(item)
         if isinstance(item, BridgedNic):
             return self._nic(item, is_doomed=is_doomed)
         if not isinstance(item, Veth):
@@ -292,12 +292,15 @@ class Dumper:
         fd = open_netns(f"{RUN}/{item.name}")
         try:
             # Without a cookie on record a call was killed between making it and writing that down.
-            if wanted and cookie(fd) != wanted:
-                return None
+            return item if not wanted or cookie(fd) == wanted else None
         finally:
             os.close(fd)
-        lo = self._link(item.name, "lo") if wanted and self._loopback else None
-        return item if lo is None else item.replace(loopback=lo.is_up)
+
+    def _living_netns(self, item: NamedNetns) -> HostObject | None:
+        found = self._read(item)
+        is_known = found is not None and self._access.cookie_of(item.name)
+        lo = self._link(item.name, "lo") if is_known and self._loopback else None
+        return found if lo is None else item.replace(loopback=lo.is_up)
 
     def _doomed_netns(self, item: NamedNetns) -> HostObject | None:
         # The file alone: a call was killed between taking the mount away and taking the name away.

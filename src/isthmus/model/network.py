@@ -317,6 +317,15 @@ class Record(Value):
         tables: dict[str, Any] = {kind: {} for kind in ALL_RECORDS}
         return cls(**tables)
 
+    def replace(self, **changes: object) -> Record:
+        """Return a changed one; what is known of attachments stays known where they stay."""
+        found: Record = super().replace(**changes)
+        if "attachments" not in changes and "networks" not in changes:
+            for memo in self.__slots__:
+                if hasattr(self, memo):
+                    object.__setattr__(found, memo, getattr(self, memo))
+        return found
+
     def attachments_of(self, namespace: str) -> tuple[Attachment, ...]:
         """Return a namespace's attachments in the order of attaching."""
         try:
