@@ -121,11 +121,11 @@ def _tell(
         control.sendall(b"%8d" % len(text) + text)
         # The supervisor starts nothing before it hears that its pid is on record: a kill of ours up to here
         # ends it, and from here on `stop` finds it.
-        said = control.recv(32)
-        pid = int(said) if said[:1].isdigit() else 0
+        first, _, more = control.recv(32).partition(b"\n")
+        pid = int(first) if first.isdigit() and not more else 0
         birth = started(pid) if pid else None
         if birth is None:
-            raise _failure(name, said)
+            raise _failure(name, more or first)  # it may fail at once after it has told its pid
         with open(f"{folder}/pid.new", "w") as file:
             file.write(f"{pid} {birth} {netns.st_dev} {netns.st_ino}\n")
         os.rename(f"{folder}/pid.new", f"{folder}/pid")
