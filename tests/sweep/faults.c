@@ -5,8 +5,8 @@
  * read apart. mode 1: count; 2: the n-th call of the class fails; 3: SIGKILL before it; 4: SIGKILL after it.
  *
  * A program that is started by another arms itself by its environment: ISTHMUS_FAULT is "MODE CLASS N ERRNO LOG
- * PROGRAM", and it does so if its command line holds PROGRAM. ERRNO 0: the usual one. It counts together with what
- * it forks. LOG is told what was counted, or what was hit. With ISTHMUS_FAULT_CALL only calls that begin so count.
+ * PROGRAM", and it does so if its command line holds PROGRAM. ERRNO 0: the usual one. What it forks counts for itself,
+ * from FORKED on, since nobody knows in which order the two come. LOG is told what was counted, or what was hit. With ISTHMUS_FAULT_CALL only calls that begin so count.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,11 +26,12 @@
 
 enum { CHANGE, READ };
 enum { OFF, COUNT, FAIL, KILL_BEFORE, KILL_AFTER };
+enum { FORKED = 1000 };
 
 static int mode, wanted_class, fired, after_class;
 static int wanted_error;
 static const char *wanted_call, *log_path;
-static long wanted, own_counts[2], *counts = own_counts;
+static long wanted, counts[2];
 #define NAMES 8192
 static char names[2][NAMES][64];
 
@@ -80,7 +81,6 @@ static __attribute__((constructor)) void arm_by_environment(void)
             line[i] = ' ';
     if (!strstr(line, program))
         return;
-    counts = mmap(0, sizeof own_counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     log_path = path;
     wanted_call = getenv("ISTHMUS_FAULT_CALL");
     wanted_error = error;
@@ -95,7 +95,7 @@ static int hit(int which, const char *name, const char *detail, int error)
     snprintf(said, sizeof said, "%s %s", name, detail ? detail : "");
     if (wanted_call && strncmp(said, wanted_call, strlen(wanted_call)))
         return 0;
-    long n = __atomic_fetch_add(&counts[which], 1, __ATOMIC_SEQ_CST);
+    long n = __atomic_fetch_add(&counts[which], 1, __ATOMIC_SEQ_CST);  /* threads */
     if (n < NAMES)
         memcpy(names[which][n], said, sizeof said);
     int is_wanted = mode != COUNT && which == wanted_class && n == wanted;
@@ -207,9 +207,20 @@ CALL(int, CHANGE, kill, (pid_t pid, int number), (pid, number), 0, EPERM)
 CALL(int, READ, memfd_create, (const char *name, unsigned int flags), (name, flags), name, EMFILE)
 CALL(int, READ, dup, (int fd), (fd), 0, EMFILE)
 CALL(int, READ, dup2, (int fd, int to), (fd, to), 0, EBUSY)
-CALL(pid_t, CHANGE, fork, (void), (), 0, EAGAIN)
 CALL(int, CHANGE, execve, (const char *path, char *const argv[], char *const environment[]),
      (path, argv, environment), path, ENOMEM)
+
+pid_t fork(void)
+{
+    REAL(pid_t, fork, void);
+    if (hit(CHANGE, "fork", 0, EAGAIN))
+        return -1;
+    pid_t pid = real();
+    if (!pid && log_path)
+        for (int which = CHANGE; which <= READ; which++)
+            counts[which] = counts[which] / FORKED * FORKED + FORKED;
+    PASS(pid_t, pid);
+}
 
 int flock(int fd, int what)
 {

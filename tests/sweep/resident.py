@@ -183,8 +183,8 @@ class Sweep:
         if self._verb.program:
             await_end(b"isthmus.engine.")
 
-    def _whole(self) -> dict[int, list[str]]:
-        """Run the verb once and return the calls that it makes."""
+    def _whole(self) -> dict[int, dict[int, str]]:
+        """Run the verb once and return the calls that it makes, by number: what a program forks has its own."""
         self._steps(self._verb.first)
         answer = self._faulty(COUNT, CHANGE, 0)
         if answer["error"]:
@@ -192,8 +192,11 @@ class Sweep:
         self._steps(self._verb.back)
         if self._verb.program:
             lines = [line.split(" ", 2) for line in answer["log"]]
-            return {kind: [name for which, _, name in lines if which == str(kind)] for kind in (CHANGE, READ)}
-        return {kind: answer[str(kind)] for kind in (CHANGE, READ)}
+            return {
+                kind: {int(number): name for which, number, name in lines if which == str(kind)}
+                for kind in (CHANGE, READ)
+            }
+        return {kind: dict(enumerate(answer[str(kind)])) for kind in (CHANGE, READ)}
 
     def _faulty(self, how: int, which: int, number: int) -> Answer:
         if self._verb.program:
@@ -216,13 +219,13 @@ class Sweep:
     def points_of(self, part: int, parts: int) -> list[tuple[int, int]]:
         # "After" a call is "before" the next, but for what others do meanwhile: a quarter of them.
         step = self._verb.every * (4 if self._mode == "after" else 1)
-        points = [(CHANGE, number) for number in range(0, len(self._trace[CHANGE]), step)]
+        points = [(CHANGE, number) for number in sorted(self._trace[CHANGE])[::step]]
         every = _READS[self._mode]
         if every:
             # What the kernel answers to a change is lost when reading it fails: more of those.
             points += [
                 (READ, number)
-                for number, name in enumerate(self._trace[READ])
+                for number, name in self._trace[READ].items()
                 if (number % every == 0 and not self._verb.program)  # most of them are an interpreter's start
                 or (number % 5 == 0 and name.startswith(("recv", "read socket")))
             ]

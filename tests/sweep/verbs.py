@@ -34,6 +34,7 @@ from isthmus.engine import (
     unpublish,
     up,
 )
+from isthmus.kernel.process import exit_status
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, ForwardingWish, NetworkWish, RunWish
 
@@ -235,7 +236,9 @@ def _run_and_remove(host: Host) -> None:
 
 def _run_to_its_end(host: Host) -> None:
     ran = run(host, _RUN_WISH.replace(argv=("true",), foreground=True))
-    if attend(ran) not in (0, None):
+    status = attend(ran)
+    # A kill in the command's process, once the starter was told that it runs, is the command's end, and on record so.
+    if status not in (0, None) and status != exit_status(host.commands_directory, ran.name):
         raise AssertionError("an end of the supervisor is taken for the command's")
     clear_run(host, ran.name)
 
