@@ -306,6 +306,15 @@ BAD = [
         "is taken by namespace n on network a",
     ),
     (
+        (
+            "networks: {a: {}}\nnamespaces:\n  n: {networks: [a], publish: 8080:80}\n"
+            "  m: {networks: [a], publish: 127.0.0.1:8080:81}\n"
+        ),
+        4,
+        "namespaces.m.publish",
+        "overlaps a publish of namespace n",
+    ),
+    (
         "networks: {a: {}}\nnamespaces:\n n: {networks: [a], publish: 80:80}\n m: {networks: [a], publish: 80:81}\n",
         4,
         "namespaces.m.publish",

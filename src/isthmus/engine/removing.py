@@ -5,9 +5,9 @@ from __future__ import annotations
 from isthmus.converge import Host
 from isthmus.engine.networks import drop_networks
 from isthmus.errors import Refused
+from isthmus.kernel.inhabitants import inhabitants
 from isthmus.kernel.netns import RUN
 from isthmus.kernel.processes import end
-from isthmus.kernel.strangers import strangers
 from isthmus.model.network import (
     Attachment,
     Command,
@@ -139,4 +139,4 @@ def end_inhabitants(host: Host, rows: Iterable[OwnedRow]) -> None:
 
 
 def _inhabitants(host: Host, rows: Iterable[OwnedRow]) -> dict[str, list[tuple[int, str]]]:
-    return strangers(host.commands_directory, [f"{RUN}/{row.id}" for row in rows if isinstance(row, Namespace)])
+    return inhabitants(host.commands_directory, [f"{RUN}/{row.id}" for row in rows if isinstance(row, Namespace)])

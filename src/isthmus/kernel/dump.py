@@ -11,13 +11,13 @@ import os
 
 from isthmus.errors import InvalidInput, NotFound
 from isthmus.kernel.access import Access
+from isthmus.kernel.facts import is_ours
 from isthmus.kernel.files import read_file
 from isthmus.kernel.netns import RUN, cookie, is_placeholder, open_netns
 from isthmus.kernel.ruleset import fingerprint, set_elements
 from isthmus.model.host import (
     HOST,
     LIVE_GROUP,
-    TRASH_GROUP,
     Autoconf,
     Bridge,
     BridgedNic,
@@ -193,7 +193,7 @@ class Dumper:
 
     def _bridge(self, name: str) -> Bridge | None:
         link = self._link(HOST, name)
-        if link is None or link.kind != "bridge" or link.mac is None or not _is_ours(link):
+        if link is None or link.kind != "bridge" or link.mac is None or not is_ours(link):
             return None
         return Bridge(
             name=name,
@@ -216,7 +216,7 @@ class Dumper:
 
     def _veth(self, item: Veth) -> Veth | None:
         near = self._link(item.netns, item.name)
-        if near is None or near.kind != "veth" or not _is_ours(near):
+        if near is None or near.kind != "veth" or not is_ours(near):
             return None  # one of that name which is a stranger's: making ours will fail, and say so
         far = self._far_end(item, near)
         master = self._access.link_at(item.netns, near.master) if near.master else None
@@ -243,7 +243,7 @@ class Dumper:
             near = self._link(item.netns, item.name)
         except NotFound:
             return None
-        return item if near is not None and _is_ours(near) else None
+        return item if near is not None and is_ours(near) else None
 
     def _far_end(self, item: Veth, near: Link) -> Link | None:
         try:
@@ -350,11 +350,3 @@ class Dumper:
                     peer_name="",
                     peer_mac=link.mac,
                 )
-
-
-def _is_ours(link: Link) -> bool:
-    """Whether a link bears our marks and does not wait for deletion.
-
-    Between the message that makes a link and the one that gives it its alias, the group alone marks it.
-    """
-    return link.group == LIVE_GROUP or (link.alias.startswith("isthmus ") and link.group != TRASH_GROUP)

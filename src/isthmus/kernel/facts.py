@@ -35,6 +35,7 @@ __all__ = [
     "forwarding_links",
     "has_bridge",
     "is_bridge",
+    "is_ours",
     "read_copies",
     "read_facts",
     "read_link_local",
@@ -179,7 +180,7 @@ def has_bridge(access: Access, name: str) -> bool:
     if name in access.indexes:
         return True
     link = access.link(HOST, name)
-    if link is None or link.kind != "bridge" or not (link.group == LIVE_GROUP or link.alias.startswith("isthmus ")):
+    if link is None or link.kind != "bridge" or not is_ours(link):
         return False
     access.indexes[name] = link.index
     return True
@@ -188,7 +189,15 @@ def has_bridge(access: Access, name: str) -> bool:
 def bridge_of(access: Access, mac: Mac) -> Link | None:
     """Return the bridge of ours that has a MAC, whatever its name is."""
     links = [rtnl_link.decode(one) for one in access.route(HOST).dump(rtnl_link.all_links())]
-    return next((one for one in links if one.kind == "bridge" and one.group == LIVE_GROUP and one.mac == mac), None)
+    return next((one for one in links if one.kind == "bridge" and is_ours(one) and one.mac == mac), None)
+
+
+def is_ours(link: Link) -> bool:
+    """Whether a link bears our marks and does not wait for deletion.
+
+    Between the message that makes a link and the one that gives it its alias, the group alone marks it.
+    """
+    return link.group == LIVE_GROUP or (link.alias.startswith("isthmus ") and link.group != TRASH_GROUP)
 
 
 def _has_legacy_tables(family: str) -> bool:

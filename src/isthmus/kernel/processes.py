@@ -13,28 +13,31 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Iterator
     from typing import Final
 else:
     import _signal  # `signal` imports `enum`
 
-__all__ = ["end", "pids_in", "processes", "started", "wait"]
+__all__ = ["end", "in_netns", "parent", "pids_in", "processes", "program", "started", "wait"]
 
 _KILL_TIMEOUT_S: Final = 5.0
 
 
-def pids_in(device: int, inode: int) -> list[int]:
-    """Return the processes whose main thread is in the network namespace of that identity."""
-    found = []
+def in_netns(places: Container[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield the processes whose main thread is in one of these network namespaces, given as (device, inode)."""
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             try:
                 status = os.stat(f"/proc/{pid}/ns/net")
             except OSError:
                 continue  # ended, a zombie, or hidden from us
-            if status.st_ino == inode and status.st_dev == device:
-                found.append(int(pid))
-    return found
+            if (status.st_dev, status.st_ino) in places:
+                yield int(pid), (status.st_dev, status.st_ino)
+
+
+def pids_in(device: int, inode: int) -> list[int]:
+    """Return the processes whose main thread is in the network namespace of that identity."""
+    return [pid for pid, _ in in_netns({(device, inode)})]
 
 
 def processes(netns: int | str) -> list[tuple[int, str]]:
@@ -47,11 +50,29 @@ def processes(netns: int | str) -> list[tuple[int, str]]:
     found = []
     for pid in sorted(pids_in(status.st_dev, status.st_ino)):
         try:
-            with open(f"/proc/{pid}/comm", errors="replace") as file:
-                found.append((pid, file.read().rstrip("\n")))
+            found.append((pid, program(pid)))
         except OSError:
             continue  # ended meanwhile
     return found
+
+
+def program(pid: int) -> str:
+    """Return the name of a process's program.
+
+    Raises:
+        OSError: it has ended.
+    """
+    with open(f"/proc/{pid}/comm", errors="replace") as file:
+        return file.read().rstrip("\n")
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process (field 4 of /proc/PID/stat); 0: none that we see.
+
+    Raises:
+        OSError: it has ended.
+    """
+    return int(_fields(pid)[1])
 
 
 def started(pid: int) -> int | None:
@@ -60,11 +81,16 @@ def started(pid: int) -> int | None:
     With the pid it names one process for good (field 22 of /proc/PID/stat).
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _fields(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _fields(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat after the name, from the third on."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
 
 
 def wait(pidfds: Iterable[int], timeout_s: float) -> list[int]:
