@@ -1,8 +1,9 @@
-/* Fails, or kills at, the n-th system call of a kind: a preload library of the sweep (tests/sweep/resident.py).
+/* Fails, kills at or interrupts the n-th system call of a kind: a preload library of the sweep (tests/sweep/resident.py).
  *
  * It stands between the program and the functions of the C library through which Python and SQLite reach the
  * kernel. Nothing happens until arm(); then calls are counted, those that change something and those that only
- * read apart. mode 1: count; 2: the n-th call of the class fails; 3: SIGKILL before it; 4: SIGKILL after it.
+ * read apart. mode 1: count; 2: the n-th call of the class fails; 3: SIGKILL before it; 4: SIGKILL after it; 5: SIGINT
+ * after it, before the program goes on.
  *
  * A program that is started by another arms itself by its environment: ISTHMUS_FAULT is "MODE CLASS N ERRNO LOG
  * PROGRAM", and it does so if its command line holds PROGRAM. ERRNO 0: the usual one. What it forks counts for itself,
@@ -25,7 +26,7 @@
 #include <unistd.h>
 
 enum { CHANGE, READ };
-enum { OFF, COUNT, FAIL, KILL_BEFORE, KILL_AFTER };
+enum { OFF, COUNT, FAIL, KILL_BEFORE, KILL_AFTER, INTERRUPT };
 enum { FORKED = 1000 };
 
 static int mode, wanted_class, fired, after_class;
@@ -116,8 +117,12 @@ static int hit(int which, const char *name, const char *detail, int error)
 
 static void passed(void)
 {
-    if (after_class)
+    if (!after_class)
+        return;
+    after_class = 0;
+    if (mode != INTERRUPT)
         die();
+    raise(SIGINT);
 }
 
 static const char *kind_of(int family, int protocol)

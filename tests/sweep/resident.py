@@ -30,11 +30,18 @@ from isthmus.engine import Host, reap, repair
 from isthmus.errors import IsthmusError
 from isthmus.testing import HOST4, HOST4_SECOND, HOST6, LAN4, LAN6
 
-COUNT, FAIL, KILL_BEFORE, KILL_AFTER = 1, 2, 3, 4
-MODES: Final = {"fail": FAIL, "before": KILL_BEFORE, "after": KILL_AFTER}
+COUNT, FAIL, KILL_BEFORE, KILL_AFTER, INTERRUPT = 1, 2, 3, 4, 5
+MODES: Final = {"fail": FAIL, "before": KILL_BEFORE, "after": KILL_AFTER, "interrupt": INTERRUPT}
 CHANGE, READ = 0, 1
 STATE, RUN = os.environ["ISTHMUS_STATE_DIR"], os.environ["ISTHMUS_RUN_DIR"]
-_READS: Final = {"fail": 12, "before": 0, "after": 0}  # every n-th call that only reads is swept too; 0: none
+_READS: Final = {
+    "fail": 12,
+    "before": 0,
+    "after": 0,
+    "interrupt": 60,
+}  # every n-th call that only reads is swept too; 0: none
+# "After" a call is "before" the next, but for what others do meanwhile.
+_STRIDE: Final = {"fail": 1, "before": 1, "after": 4, "interrupt": 3}
 _NETLINK: Final = ("socket 16", "setsockopt", "send ", "recv ")
 _LOG: Final = f"{STATE}.faults"
 _LIBRARY: Final = os.environ.pop("LD_PRELOAD")
@@ -59,6 +66,7 @@ def call(work: Callable[[Host], Any], how: int = 0, which: int = 0, number: int 
     if not pid:
         os.close(reading)
         signal.signal(signal.SIGALRM, _hang)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else as whoever runs the tests has it
         signal.alarm(15)
         answer = _work(work, how, which, number, program)
         os.write(writing, json.dumps(answer).encode())
@@ -92,6 +100,8 @@ def _work(work: Callable[[Host], Any], how: int, which: int, number: int, progra
     except (IsthmusError, OSError) as error:  # both of them a door says in one line
         answer = {"error": f"{type(error).__name__}: {error}", "undone": getattr(error, "undone", True)}
         answer["bare"] = isinstance(error, OSError)
+    except KeyboardInterrupt:
+        answer = {"error": "interrupted", "undone": True}
     except BaseException as error:  # noqa: BLE001  a traceback is what is looked for
         answer = {"error": repr(error), "odd": traceback.format_exc()}
     if program:
@@ -217,8 +227,7 @@ class Sweep:
             raise RuntimeError(f"the way back does not lead to the start:\n    {said(difference(self._old, now))}")
 
     def points_of(self, part: int, parts: int) -> list[tuple[int, int]]:
-        # "After" a call is "before" the next, but for what others do meanwhile: a quarter of them.
-        step = self._verb.every * (4 if self._mode == "after" else 1)
+        step = self._verb.every * _STRIDE[self._mode]
         points = [(CHANGE, number) for number in sorted(self._trace[CHANGE])[::step]]
         every = _READS[self._mode]
         if every:
@@ -270,10 +279,14 @@ class Sweep:
             return self._unlike("no error, yet not the new state", now, self._new)
         if not answer["undone"]:
             return ""
-        allowed = [self._old, self._new] if self._verb.leaving else [self._old]
+        is_either = self._verb.leaving or error == "interrupted"
+        allowed = [self._old, self._new] if is_either else [self._old]
         if error.startswith("StoreError"):
             # What could not be written, or was written and could not be synced, is the next call's to see.
             allowed = [{**one, "record": now["record"]} for one in allowed]
+        if error == "interrupted" and now not in allowed:
+            time.sleep(0.5)  # what the kernel tells a moment later, nobody waited for
+            now = look()
         return self._unlike(f"after {error}", now, *allowed)
 
     def _unlike(self, what: str, now: dict[str, Any], *allowed: dict[str, Any]) -> str:

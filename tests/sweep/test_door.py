@@ -12,7 +12,7 @@ from tests.live.driving import wait_for
 
 from isthmus.testing import Lab, snapshot
 
-FAIL, KILL = 2, 3
+FAIL, KILL, INTERRUPT = 2, 3, 5
 CHANGE, READ = 0, 1
 CREATE = ("network", "create", "br0", "--subnet", "10.7.0.0/24")
 # The family and protocol of a netlink socket: linux/netlink.h.
@@ -24,7 +24,9 @@ def faulty(lab: Lab, faults: Path, fault: str, call: str, *argv: str) -> subproc
     how, _, program = fault.partition(":")
     log = lab.host.path / "faults"
     environment = {"LD_PRELOAD": str(faults), "ISTHMUS_FAULT": f"{how} {log} {program}", "ISTHMUS_FAULT_CALL": call}
-    done = lab.host.run(sys.executable, "-m", "isthmus.doors.cli", *argv, env=environment, check=False)
+    # Whoever runs the tests in the background may have SIGINT ignored, and that is inherited.
+    command = ("env", "--default-signal=INT", sys.executable, "-m", "isthmus.doors.cli", *argv)
+    done = lab.host.run(*command, env=environment, check=False)
     assert log.exists(), done.stderr
     return done
 
@@ -108,3 +110,27 @@ def test_a_fault_in_a_program_beside_is_told(
     lab.host.isthmus(*verb)
     if verb[0] == "run":
         wait_for(lambda: snapshot(lab.host) == before, "the run is cleared")
+
+
+@pytest.mark.parametrize(
+    ("verb", "call"),
+    [
+        (CREATE, "posix_spawn /usr/sbin/nft"),  # there is a child that nobody knows the pid of yet
+        (CREATE, "pwrite64"),
+        (("ns", "create", "b"), "unshare"),
+        (("ns", "create", "b"), "mount /run/netns/b"),
+        (("attach", "br0", "a", "-p", "8080:80"), "send "),
+    ],
+)
+def test_ctrl_c_between_a_system_call_and_what_follows_leaves_nothing(
+    lab: Lab, faults: Path, verb: tuple[str, ...], call: str
+) -> None:
+    if verb != CREATE:
+        lab.host.isthmus(*CREATE)
+        lab.host.isthmus("ns", "create", "a")
+    before = snapshot(lab.host)
+    done = faulty(lab, faults, f"{INTERRUPT} {CHANGE} 0 0:isthmus.doors.cli", call, *verb)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "error: interrupted\n", "")
+    repaired = lab.host.isthmus("repair")  # waits for the lock, which an nft of ours would hold to its end
+    assert (repaired.stdout, repaired.stderr) == ("nothing to change\n", "")
+    assert snapshot(lab.host) == before

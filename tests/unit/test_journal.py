@@ -28,7 +28,9 @@ class Store:
         self.db = Database(self.path, writable=True)
 
     def begin(self, verb: str, edit: Edit = EDIT, phase: str = APPLYING) -> Entry:
-        return begin(self.db, self.lock, verb, phase, (False, frozenset({"a"})), edit, ())
+        entry = Entry(id=0, verb=verb, phase=phase, host=False, namespaces=frozenset({"a"}), edit=edit)
+        begin(self.db, self.lock, entry, ())
+        return entry
 
     def settle(self, entry: Entry) -> None:
         settle(self.db, self.lock, entry, entry.edit, NOTHING, {}, (), 0.0)

@@ -18,7 +18,7 @@ from isthmus.kernel.apply import Applier
 from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
 from isthmus.kernel.files import check_writable
-from isthmus.kernel.netns import boot_identity
+from isthmus.kernel.netns import boot_identity, go_home
 from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import generation
 from isthmus.model.host import HostState, Sysctl
@@ -31,17 +31,7 @@ from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import spread
 from isthmus.store.edit import Edit
-from isthmus.store.journal import (
-    APPLYING,
-    LEAVING,
-    PENDING,
-    Entry,
-    begin,
-    entries,
-    forget_host,
-    pending,
-    settle,
-)
+from isthmus.store.journal import APPLYING, LEAVING, PENDING, Entry, begin, entries, forget_host, pending, settle
 from isthmus.store.lock import Lock, state_directory
 from isthmus.store.slices import load_slice
 from isthmus.store.sqlite import Database
@@ -114,6 +104,8 @@ class Host:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            go_home()  # an interrupt may come between any two calls
         self._release()
 
     @property
@@ -282,11 +274,14 @@ class Host:
             from isthmus.converge.renamed import remember_links
 
             remember_links(self, (*old.borrowed, *borrowed))
-        entry = begin(self.db, self.lock, verb, phase, (scope.host, scope.namespaces), edit, tuple(borrowed.values()))
+        entry = Entry(id=0, verb=verb, phase=phase, host=scope.host, namespaces=scope.namespaces, edit=edit)
         way_back = None if deadline is None else (edit.inverse(old), deadline)
         try:
+            begin(self.db, self.lock, entry, tuple(borrowed.values()))
             self.carry_out(entry, course, edit, (lent_to(old, borrowed), lent_to(new, borrowed)), way_back)
         except BaseException as cause:
+            if self.lock.left is None:
+                raise  # it has not begun, or is settled
             from isthmus.converge.recovery import undo
 
             undo(self, entry, cause)

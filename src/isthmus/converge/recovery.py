@@ -12,6 +12,7 @@ import errno
 from isthmus.converge.course import is_closing
 from isthmus.converge.rows import lent_to
 from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
+from isthmus.kernel.netns import go_home
 from isthmus.model.plan import Plan, Remove
 from isthmus.planner.borrowing import present, to_borrow
 from isthmus.planner.desired import Scope
@@ -78,6 +79,8 @@ def undo(host: Host, entry: Entry, cause: BaseException) -> None:
         ApplyError: it cannot be; the next call tries again.
         IsthmusError: not even what had begun can be cleared.
     """
+    go_home()  # an interrupt may have come between any two calls
+    host.db.roll_back()
     host.access.close()  # a socket may hold answers that nobody read
     try:
         _recover(host, entry)
@@ -92,12 +95,15 @@ def undo(host: Host, entry: Entry, cause: BaseException) -> None:
 
 def take_back(host: Host, entry: Entry) -> None:
     """Lead what waits to be confirmed back now."""
-    entry = journal.take_back(host.db, entry)
-    host.pending = None
     try:
+        entry = journal.take_back(host.db, entry)
+        host.pending = None
         _recover(host, entry)
     except BaseException as cause:
-        undo(host, entry, cause)
+        if host.pending is not None and isinstance(cause, IsthmusError):
+            raise  # it waits as before
+        host.pending = None
+        undo(host, entry.replace(phase=journal.LEAVING, deadline=None), cause)
         raise
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "check_name",
     "cookie",
     "forget_own",
+    "go_home",
     "is_own",
     "is_placeholder",
     "make",
@@ -83,6 +84,14 @@ def _home() -> _Home:
 def forget_own() -> None:
     """Forget which namespace is this thread's own; for a thread that left it for good."""
     _local.home = None
+
+
+def go_home() -> None:
+    """Be in this thread's own namespace again, where an interrupt came between a move and its `with` block."""
+    home = _local.home
+    if home is not None:
+        _go_back(home.fd)
+        home.now = home.fd
 
 
 def _error(operation: str, subject: str, error: OSError) -> IsthmusError:

@@ -17,10 +17,13 @@ from isthmus.netlink.wire import attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Iterable
     from typing import Final
 
     from isthmus.model.host import Element
+else:
+    import _signal  # `signal` imports `enum`
 
 __all__ = [
     "fingerprint",
@@ -35,7 +38,6 @@ __all__ = [
 
 _PROGRAMS: Final = ("/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/usr/bin/nft")
 _NFTA_TABLE_FLAGS: Final = 2
-_SIGKILL: Final = 9
 _PLACEHOLDER: Final = "@VERSION@"
 
 
@@ -130,21 +132,35 @@ def _feed(program: str, words: Iterable[str], text: bytes, lock: int | None) -> 
         actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, says, 1), (os.POSIX_SPAWN_DUP2, says, 2)]
         if lock is not None:
             actions.append((os.POSIX_SPAWN_DUP2, lock, 3))
-        pid = os.posix_spawn(program, [program, *words], os.environ, file_actions=actions)
-        try:
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        except BaseException:  # Ctrl-C: it shall not load what is about to be undone
-            try:
-                os.kill(pid, _SIGKILL)
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                pass  # it had been waited for already
-            raise
+        status = _wait_for(program, [program, *words], actions)
         os.lseek(says, 0, os.SEEK_SET)
         return status, os.read(says, 4000).decode(errors="replace")
     finally:
         os.close(source)
         os.close(says)
+
+
+def _wait_for(program: str, argv: list[str], actions: list[tuple[int, int, int]]) -> int:
+    """Run a program to its end, which is now where Ctrl-C ends us; return its exit status.
+
+    SIGINT is held while the program starts: else it could come when there is a child and nobody knows its pid.
+    """
+    held = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+    try:
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
+        pid = os.posix_spawn(program, argv, os.environ, file_actions=actions, setsigmask=held)
+        try:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, held)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except BaseException:  # it shall not load what is about to be undone
+            try:
+                os.kill(pid, _signal.SIGKILL)
+                os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass  # it had been waited for already
+            raise
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, held)
 
 
 def unload_ruleset(access: Access, family: str) -> None:

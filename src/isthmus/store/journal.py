@@ -61,31 +61,24 @@ class Entry(Value):
     deadline: float | None = None
 
 
-def begin(
-    db: Database,
-    lock: Lock,
-    verb: str,
-    phase: str,
-    scope: tuple[bool, frozenset[str] | None],
-    edit: Edit,
-    borrowed: tuple[Borrowed, ...],
-) -> Entry:
-    """Write down what the holder of the lock is about to do, then the values that are about to be borrowed."""
-    host, namespaces = scope
-    entry = Entry(id=0, verb=verb, phase=phase, host=host, namespaces=namespaces, edit=edit)
+def begin(db: Database, lock: Lock, entry: Entry, borrowed: tuple[Borrowed, ...]) -> None:
+    """Write down what the holder of the lock is about to do, then the values that are about to be borrowed.
+
+    Raises:
+        StoreError: it cannot be written; nothing has begun.
+    """
     if lock.left is not None:  # of this call, which went on after a change that could not be undone
         _wait(db, _begun(lock.left))
-    lock.begin(marshal.dumps((verb, phase, _scope(host, namespaces), edit.encode()), 2))
+    lock.begin(marshal.dumps((entry.verb, entry.phase, _scope(entry.host, entry.namespaces), entry.edit.encode()), 2))
     if borrowed:
         try:
             db.run("BEGIN IMMEDIATE")
             borrow(db, borrowed)
             db.run("COMMIT")
-        except BaseException:
+        except StoreError:
             db.roll_back()
             lock.end()
             raise
-    return entry
 
 
 def _scope(host: bool, namespaces: frozenset[str] | None) -> bytes:
