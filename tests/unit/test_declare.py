@@ -401,6 +401,30 @@ links:
     assert "did you mean isolate-ports?" in caught.value.hint
 
 
+def test_faulty_item_of_a_list_hides_no_fault_of_the_others() -> None:
+    text = """
+networks: {br0: {subnets: 10.3.0.0/24}}
+namespaces:
+  a:
+    networks: {br0: {ip: [10.3.0.300, 10.4.0.1, "fd00::1"]}}
+    publish: [":::", "8080:80", "99999:80", {port: "8080:81", netwrk: br0}, "81:80", "8080-8082:1-3"]
+forwarding: [{link: [":"]}, {ipv4: true}, {}]
+"""
+    with pytest.raises(DeclarationErrors) as caught:
+        loads(text, "x.yaml")
+    assert [(one.line, one.field, one.why.partition(" ")[0]) for one in caught.value.errors] == [
+        (5, "namespaces.a.networks.br0.ip[0]", "not"),
+        (5, "namespaces.a.networks.br0.ip[1]", "is"),
+        (5, "namespaces.a.networks.br0.ip[2]", "is"),
+        (6, "namespaces.a.publish[0]", "an"),
+        (6, "namespaces.a.publish[2]", "a"),
+        (6, "namespaces.a.publish[3].netwrk", "unknown"),
+        (6, "namespaces.a.publish[5]", "overlaps"),
+        (7, "forwarding[0].link[0]", "an"),
+        (7, "forwarding[2]", "says"),
+    ]
+
+
 def test_fault_causes_no_further_objections() -> None:
     text = "networks: {a: {subnts: 10.0.0.0/24, gateway: 10.0.0.1}}\nnamespaces: {n: {networks: {a: {ip: 10.0.0.2}}}}\n"
     with pytest.raises(DeclarationErrors) as caught:

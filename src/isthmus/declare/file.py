@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os.path
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -220,32 +220,51 @@ def _report(error: ErrorDetails, problems: _Problems) -> None:
 def _well_shaped(tree: dict[str, object], error: ValidationError, problems: _Problems) -> FileShape:
     """Note the faults of a file and read what is left without them, so that what remains can be checked too.
 
-    A key goes alone where the rest says the same without it; else what holds it goes, lest the check
-    objects to what was not written. Links go together, for they are named by number.
+    An item or a key goes alone where the rest says the same without it; else what holds it goes, lest the check
+    objects to what was not written. Links go together, for their objections name others by number.
     """
+    faulty: set[Place] = set()
     for one in error.errors(include_url=False):
         _report(one, problems)
-        place = one["loc"]
-        match place:
-            case ("networks", _, "bridge" | "snat" | "isolate-ports" | "allow" | "mtu" | "allow-overlap", *_):
-                _drop(tree, place[:3])
-            case ("namespaces", _, "networks", _, str(), *_) if place[4] != "[key]":
-                _drop(tree, place[:5])
-            case ("namespaces", _, "publish" | "command", *_):
-                _drop(tree, place[:3])
-            case ("networks" | "namespaces", _, *_):
-                _drop(tree, place[:2])
-            case _:
-                _drop(tree, place[:1])
+        faulty.add(_apart(one["loc"]))
+    gone = [place for place in sorted(faulty, key=_order, reverse=True) if _drop(tree, place)]
+    problems.places = problems.places.without(map(_field, gone))
     try:
         return FileShape.model_validate(tree)
     except ValidationError as more:  # a whole is looked at when its parts are sound
         return _well_shaped(tree, more, problems)
 
 
-def _drop(tree: object, place: Place) -> None:
-    """Take the value at a place away, if it or what holds it has not gone already."""
-    for part in place[:-1]:
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    if isinstance(tree, dict):
-        tree.pop(place[-1], None)
+def _apart(place: Place) -> Place:
+    """Return the place of what is left out for a fault."""
+    match place:
+        case ("networks", _, "bridge" | "snat" | "isolate-ports" | "allow" | "mtu" | "allow-overlap", *_):
+            return place[:3]
+        case ("namespaces", _, "networks", _, "ip", int(), *_):
+            return place[:6]
+        case ("namespaces", _, "networks", _, str(), *_) if place[4] != "[key]":
+            return place[:5]
+        case ("namespaces", _, "publish", int(), *_):
+            return place[:4]
+        case ("namespaces", _, "publish" | "command", *_):
+            return place[:3]
+        case ("networks" | "namespaces", _, *_) | ("forwarding", int(), *_):
+            return place[:2]
+        case _:
+            return place[:1]
+
+
+def _order(place: Place) -> list[tuple[int, str]]:
+    """Sort what is held behind what holds it, and items by number."""
+    return [(part, "") if isinstance(part, int) else (-1, part) for part in place]
+
+
+def _drop(tree: Any, place: Place) -> bool:
+    """Take the value at a place away, or what stands for the list that it is of; return whether it was there."""
+    part, *rest = place
+    is_there = part in tree if isinstance(tree, dict) else isinstance(tree, list) and len(tree) > int(part)
+    if is_there and rest and (isinstance(tree[part], list) or not isinstance(rest[0], int)):
+        return _drop(tree[part], tuple(rest))
+    if is_there:
+        del tree[part]
+    return is_there

@@ -7,6 +7,7 @@ which names a field as check.py does and knows nothing of lines.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from isthmus.declare.nodes import Mapping, Node, NodeProblem, Scalar, Sequence, join
@@ -51,10 +52,15 @@ class Problem(NodeProblem):
 
 
 class Places:
-    """Where each field of a file stands, found by the name that the shape or the check calls it by."""
+    """Where each field of a file stands, found by the name that the shape or the check calls it by.
 
-    def __init__(self, root: Node, source: str) -> None:
+    `gone` are items of lists, as written, that are left out: what follows them is called by a lower number.
+    """
+
+    def __init__(self, root: Node, source: str, gone: frozenset[str] = frozenset()) -> None:
+        self._root = root
         self._source = source
+        self._gone = gone
         self._marks: dict[str, tuple[str, int, int]] = {}
         self._keys: dict[str, tuple[str, int, int]] = {}
         self._note(root, "", "")
@@ -73,13 +79,20 @@ class Places:
                 if not isinstance(value, Scalar):
                     self._marks[at] = (join(written, key.text), key.line, key.column)
         elif isinstance(node, Sequence):
-            for index, value in enumerate(node.items):
-                self._note(value, join(called, index), join(written, index))
+            kept = [index for index in range(len(node.items)) if join(written, index) not in self._gone]
+            for place, index in enumerate(kept):
+                value = node.items[index]
+                self._note(value, join(called, place), join(written, index))
                 if isinstance(value, Sequence):  # a link written as its two ends
                     for side, end in enumerate(value.items):
-                        self._note(end, join(f"{join(called, index)}.ends", side), join(join(written, index), side))
+                        self._note(end, join(f"{join(called, place)}.ends", side), join(join(written, index), side))
                 if isinstance(value, Scalar) and called.endswith(".networks"):
                     self._note(value, join(called, value.text), join(written, index))
+
+    def without(self, fields: Iterable[str]) -> Places:
+        """Return the places where these fields are left out, too; those that are no items of lists change nothing."""
+        gone = frozenset(self.find(field)[0] for field in fields if field.endswith("]"))
+        return Places(self._root, self._source, self._gone | gone) if gone else self
 
     def key(self, field: str) -> tuple[str, int, int]:
         """Return the field as written, line and column of its key."""
