@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.live.driving import wait_for
 
+import isthmus
 from isthmus.testing import Lab, snapshot
 
 FAIL, KILL, INTERRUPT = 2, 3, 5
@@ -133,4 +135,12 @@ def test_ctrl_c_between_a_system_call_and_what_follows_leaves_nothing(
     assert (done.returncode, done.stderr, done.stdout) == (130, "error: interrupted\n", "")
     repaired = lab.host.isthmus("repair")  # waits for the lock, which an nft of ours would hold to its end
     assert (repaired.stdout, repaired.stderr) == ("nothing to change\n", "")
+    assert snapshot(lab.host) == before
+
+
+def test_ctrl_c_while_the_command_loads_ends_it_without_a_word(lab: Lab, faults: Path) -> None:
+    before = snapshot(lab.host)
+    loading = f"open {Path(isthmus.__file__).parent}"
+    done = faulty(lab, faults, f"{INTERRUPT} {READ} 40 0:isthmus.doors.cli", loading, *CREATE)
+    assert (done.returncode, done.stderr, done.stdout) == (-signal.SIGINT, "", "")
     assert snapshot(lab.host) == before

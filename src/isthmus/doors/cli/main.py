@@ -7,6 +7,7 @@ import os
 import sys
 
 from isthmus.doors.cli.errors import INTERRUPTED, PIPE_BROKEN, Usage, run_status_of, say, status_of
+from isthmus.doors.cli.interrupt import raise_at_interrupt
 from isthmus.doors.cli.parse import Given, choose, parse
 from isthmus.errors import IsthmusError
 
@@ -100,6 +101,7 @@ def _run(session: Session, argv: Sequence[str]) -> int:
     carry_out = _load(verb.words)
     gc.freeze()  # what is loaded stays
     gc.enable()
+    raise_at_interrupt()  # from here on there may be something to undo
     return carry_out(session, given)
 
 
