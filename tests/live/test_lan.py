@@ -11,12 +11,14 @@ from typing import Any, Final
 import pytest
 from tests.live.driving import EngineRefused, Sniffer, drive, end, send_frame, up, wait_for
 
-from isthmus.testing import HOST4, HOST6, LAN4, LAN6, Host, Lab, Place
+from isthmus.testing import HOST4, HOST6, LAN4, LAN6, Host, Lab, Place, snapshot
 
 CREATE: Final = ("network", "create", "lan0", "--uplink", "nic:eth0", "--confirm-within", "none")
 RANGES: Final = ("--range", "203.0.113.100-203.0.113.110", "--range", "2001:db8::100-2001:db8::110")
 # What moves by itself, and what is the kernel's choice.
 MOVING: Final = re.compile(r"valid_life_time|preferred_life_time|expires|used|confirmed|updated|probes|refcnt")
+ISTHMUS: Final = (sys.executable, "-m", "isthmus.doors.cli")
+WAITS: Final = ("sh", "-c", "read line; exit 7")
 IPV6_ROUTE: Final = 1 << 10  # RTNLGRP_IPV6_ROUTE
 RICH: Final = """
 address add 203.0.113.7/24 dev eth0 label eth0:7 valid_lft 3000 preferred_lft 2000
@@ -812,6 +814,94 @@ def test_meanwhile_nothing_may_come_between(lab: Lab) -> None:
         assert (done.returncode, "network create waits to be confirmed" in done.stderr) == (3, True), done.stderr
     host.isthmus("confirm")
     host.isthmus("attach", "lan0", "a")
+
+
+def test_what_the_way_back_brings_is_not_taken_meanwhile(lab: Lab) -> None:
+    host = lab.host
+    for network, subnet in (("n", "10.1.0.0/24"), ("m", "10.2.0.0/24")):
+        host.isthmus("network", "create", network, "--subnet", subnet)
+    for namespace in "abw":
+        host.isthmus("ns", "create", namespace)
+    host.isthmus("attach", "n", "a", "-p", "8080:80")
+    host.isthmus("attach", "m", "b")
+    before = carried(host, "n")
+    host.isthmus("network", "rm", "n", "--force", "--confirm-within", "60")
+    for words in (
+        ("attach", "m", "a"),  # its link is eth0 again
+        ("publish", "b", "8080:90"),
+        ("connect", "a", "w"),
+    ):
+        done = host.isthmus(*words, check=False)
+        assert (done.returncode, "network rm waits to be confirmed" in done.stderr) == (3, True), words
+    host.isthmus("publish", "b", "8081:90")
+    host.isthmus("confirm", "--revert")
+    assert carried(host, "n") == before
+    assert host.isthmus("exec", "a", "--", "ip", "-br", "-4", "addr", "show", "eth0").stdout.split()[2] == "10.1.0.2/24"
+    assert host.isthmus("repair").stdout == "nothing to change\n"
+
+
+def test_a_name_that_the_way_back_needs_is_not_taken_meanwhile(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus("up", "-", input="name: f\nnamespaces: {v: {}}\n")
+    host.isthmus("down", "f", "--confirm-within", "60")
+    for words in (("ns", "create", "v"), ("run", "--name", "v", "true")):
+        done = host.isthmus(*words, check=False)
+        assert (done.returncode in (3, 125), "down waits to be confirmed" in done.stderr) == (True, True), done.stderr
+    host.isthmus("confirm", "--revert")
+    (found,) = json.loads(host.isthmus("ns", "ls", "--format", "json").stdout)
+    assert (found["name"], found["owner"]) == ("v", "f")
+
+
+def test_the_way_back_leaves_out_what_was_taken_away_meanwhile(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24")
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "n", "a", "-p", "8080:80")
+    ran = host.spawn(*ISTHMUS, "run", "--network", "n", "-p", "9000:90", "--", *WAITS)
+    wait_for(lambda: "9000" in host.isthmus("ls").stdout, "the run")
+    host.isthmus("network", "rm", "n", "--force", "--confirm-within", "60")
+    host.isthmus("ns", "rm", "a")
+    ran.communicate("\n", timeout=30)
+    assert ran.returncode == 7
+    host.isthmus("confirm", "--revert")
+    assert host.isthmus("repair").stdout == "nothing to change\n"
+    (network,) = json.loads(host.isthmus("network", "ls", "--format", "json").stdout)
+    assert (network["name"], network["members"]) == ("n", [])
+    assert json.loads(host.isthmus("ns", "ls", "--format", "json").stdout) == []
+
+
+def test_a_run_that_ends_meanwhile_is_cleared_with_its_network(lab: Lab) -> None:
+    host = lab.host
+    before = snapshot(host)
+    ran = host.spawn(*ISTHMUS, "run", "-p", "9000:90", "--", *WAITS)
+    wait_for(lambda: "9000" in host.isthmus("ls").stdout, "the run")
+    host.isthmus(*CREATE[:5])
+    _, errors = ran.communicate("\n", timeout=30)
+    assert (ran.returncode, errors) == (7, "")
+    host.isthmus("confirm", "--revert")
+    wait_for(lambda: snapshot(host) == before, "the host is as before")
+
+
+def test_a_removal_that_is_killed_before_it_waits_goes_back(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    before = carried(host, "lan0")
+    source = """
+import os
+from isthmus.kernel import nic
+move_back = nic.move_back
+def killed(*args):
+    move_back(*args)
+    os.kill(os.getpid(), 9)
+nic.move_back = killed
+do(remove_network, "lan0", confirm_within=60)
+"""
+    with pytest.raises(AssertionError):
+        drive(host, source)
+    assert not is_on_bridge(host)
+    host.isthmus("repair")
+    assert is_on_bridge(host)
+    assert carried(host, "lan0") == before
 
 
 def test_a_change_that_could_not_be_undone_keeps_its_guard(lab: Lab) -> None:

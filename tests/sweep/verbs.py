@@ -186,6 +186,7 @@ _OFF_LAN: Final[Step] = lambda host: remove_network(host, "lan0", confirm_within
 _GUARDED: Final[Step] = lambda host: create_network(  # noqa: E731
     host, NetworkWish(name="lan0", uplink="nic", nic="eth0"), confirm_within=3600
 )
+_OFF_GUARDED: Final[Step] = lambda host: remove_network(host, "lan0", confirm_within=3600)  # noqa: E731
 _JOIN: Final[Step] = lambda host: attach(  # noqa: E731
     host, AttachmentWish(network="lan0", ips=(Address.parse("203.0.113.50"),), mac=Mac.parse("02:00:00:00:00:50")), "a"
 )
@@ -218,6 +219,7 @@ VERBS: Final = {
         (repair, _LAN, _namespace("a")), _JOIN, (lambda host: detach(host, "lan0", "a"),), floor=25
     ),
     "nic, to be confirmed": Verb((repair,), _GUARDED, (_REVERT,), floor=25),
+    "nic off, to be confirmed": Verb((repair, _LAN), _OFF_GUARDED, (_REVERT,), floor=25),
     "revert": Verb((repair, _GUARDED), _REVERT, (_GUARDED,), leaving=True, floor=20),
     "confirm": Verb((repair, _GUARDED), _CONFIRM, (_OFF_LAN, _GUARDED), floor=3),
     "forwarding on": Verb(_WITH_NEIGHBOUR[:1], _ON, (_OFF,), floor=25),

@@ -220,7 +220,6 @@ class Host:
 
         With a `deadline` (seconds since the boot) the change is taken back then, unless it was confirmed.
         `taken` is what somebody else changed and is to be taken for borrowed by us, so that it can be given back.
-
         `fresh`: what the edit brings has names drawn at random a moment ago, so it is not looked for first;
         when that was wrong after all, the change is planned once more with open eyes. What else is crooked within the
         scope is put right, too (`mends`), where the host allows it.
@@ -228,11 +227,11 @@ class Host:
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
+        old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
         if self.pending is not None:
             from isthmus.converge.pending import check_against
 
-            check_against(self.pending, edit, scope)
-        old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
+            check_against(self.pending, edit, scope, old)
         course = self.plan(old, new, scope, fresh=fresh)
         course = course if mends else course.of_the_edit
         if not course.plan and not edit:
@@ -240,18 +239,19 @@ class Host:
                 self.remember("uplinks", self.outlook.links.text())
             return report_on(course.plan, self.notes, old, new)
         course.check_joins(edit, old, new)
+        phase = LEAVING if leaving and deadline is None else APPLYING  # a kill leads back what nobody has confirmed
         try:
-            self._make(verb, LEAVING if leaving else APPLYING, edit, scope, course, (old, new), taken, deadline)
+            self._make(verb, phase, edit, scope, course, (old, new), taken, deadline)
         except IsthmusError as cause:
             if fresh:
                 return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
-            from isthmus.converge.recovery import is_aside
+            from isthmus.converge.recovery import note_aside
 
-            if not is_aside(cause, course, edit):
-                raise
-            self.notes.append(f"something else was not mended: {cause}")
-            if not leaving:  # else it was led on
-                return self.change(verb, edit, scope, record=record, deadline=deadline, taken=taken, mends=False)
+            note_aside(self, cause, course, edit)
+            if phase == APPLYING:  # else it was led on
+                return self.change(
+                    verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, mends=False
+                )
         return report_on(course.plan, self.notes, old, new)
 
     def _make(

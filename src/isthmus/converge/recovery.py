@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from isthmus.converge.course import is_closing
+from isthmus.converge.pending import what_is_left
 from isthmus.converge.rows import lent_to
 from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
 from isthmus.kernel.netns import go_home
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from isthmus.converge.host import Host
     from isthmus.store.journal import Entry
 
-__all__ = ["end", "follow", "is_aside", "lasts", "take_back", "undo"]
+__all__ = ["end", "follow", "lasts", "note_aside", "take_back", "undo"]
 
 _PASSING: Final = frozenset(
     {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EIO}
@@ -41,9 +42,15 @@ def lasts(error: BaseException) -> bool:
     return isinstance(error, IsthmusError) and not isinstance(error, StoreError | Unavailable | NotPermitted)
 
 
-def is_aside(error: BaseException, course: Course, edit: Edit) -> bool:
-    """Whether a change may have failed at something that was crooked before, and is not what its edit asks for."""
-    return lasts(error) and bool(edit) and course.of_the_edit.plan != course.plan
+def note_aside(host: Host, error: IsthmusError, course: Course, edit: Edit) -> None:
+    """Note an error that may be of something that was crooked before, and is not what the edit asks for.
+
+    Raises:
+        IsthmusError: it is of the edit, or may pass.
+    """
+    if not lasts(error) or not edit or course.of_the_edit.plan == course.plan:
+        raise error
+    host.notes.append(f"something else was not mended: {error}")
 
 
 def end(host: Host, entry: Entry) -> None:
@@ -115,7 +122,8 @@ def _clear(host: Host, entry: Entry) -> None:
 def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
     scope = Scope(host=entry.host, namespaces=entry.namespaces)
     old = host.record(scope)
-    new = entry.edit.on(old)
+    edit = what_is_left(entry.edit, old)
+    new = edit.on(old)
     leaving = entry.phase in (journal.LEAVING, journal.PENDING)
     course = host.plan(old, new, scope) if leaving else host.plan(new, old, scope)
     if clears:
@@ -129,7 +137,7 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
         remember_links(host, (*old.borrowed, *borrowed))
         journal.borrow(host.db, tuple(borrowed.values()))
     old = lent_to(old, borrowed)
-    records, edit = ((old, lent_to(new, borrowed)), entry.edit) if leaving else ((old, old), Edit())
+    records, edit = ((old, lent_to(new, borrowed)), edit) if leaving else ((old, old), Edit())
     host.carry_out(entry, course, edit, records)
     if entry.phase == journal.PENDING:
         host.db.set_meta("reverted", entry.verb)

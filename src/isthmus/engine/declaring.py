@@ -105,7 +105,7 @@ def down(host: Host, *names: str, force: bool = False, confirm_within: int | Non
     edit, scope = drop(host, record, owned, force=None if force else "say --force")
     if force:
         if host.pending is not None:
-            check_against(host.pending, edit, scope)
+            check_against(host.pending, edit, scope, record)
         end_inhabitants(host, owned)
     else:
         check_inhabitants(host, owned, "say --force")

@@ -68,7 +68,10 @@ def _run(session: Session, given: Given) -> int:
     _tell_beside(ran, given)
     session.clear()
     status = attend(ran)
-    session.change(lambda host: clear_run(host, ran.name))
+    try:
+        session.change(lambda host: clear_run(host, ran.name))
+    except IsthmusError as error:
+        note(f"run {ran.name} has ended, and is not cleared: {error.message}")
     if status is None:
         raise IsthmusError(f"the supervisor of {ran.name} was killed: nobody knows how the command ended")
     return status
