@@ -149,7 +149,20 @@ def test_names_inside_make_sense(lab: Lab) -> None:
     script = "getent hosts db; getent hosts web; cat /etc/resolv.conf; ls /sys/class/net"
     done = lab.host.isthmus("run", "--network", "br0", "--name", "web", "--", "sh", "-c", script)
     words = done.stdout.split()
-    assert words == ["10.7.0.9", "db", "10.7.0.10", "web", "nameserver", LAN4, "eth0", "lo"]
+    assert words == [
+        "10.7.0.9",
+        "db",
+        "10.7.0.10",
+        "web",
+        "#",
+        "kept",
+        "by",
+        "isthmus",
+        "nameserver",
+        LAN4,
+        "eth0",
+        "lo",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +179,30 @@ def test_a_resolver_that_the_host_alone_reaches_is_left_out(lab: Lab, host: str,
     for verb in (("run", "--", "cat", "/etc/resolv.conf"), ("ns", "create", "a")):
         done = lab.host.isthmus(*verb)
         assert done.stderr.count("no resolver of the host's") == cut_off
-        assert verb[0] == "ns" or done.stdout == inside
+        assert verb[0] == "ns" or done.stdout == f"# kept by isthmus\n{inside}"
+
+
+@pytest.mark.parametrize("name", ["hosts", "resolv.conf"])
+def test_files_of_names_that_somebody_put_there_are_used_and_stay(lab: Lab, name: str) -> None:
+    path = Path(f"/etc/netns/u/{name}")
+    lab.host.run("sh", "-ec", 'mkdir -p /etc/netns/u; echo "# mine" >"$1"', "sh", str(path))
+    before = snapshot(lab.host)
+    assert lab.host.isthmus("run", "--name", "u", "--", "cat", f"/etc/{name}").stdout == "# mine\n"
+    assert snapshot(lab.host) == before
+    lab.host.isthmus("ns", "create", "u")
+    assert lab.host.isthmus("repair").stdout == "nothing to change\n"
+    assert lab.host.run("ls", "/etc/netns/u").stdout.split() == ["hosts", "resolv.conf"]
+    lab.host.isthmus("ns", "rm", "u")
+    assert snapshot(lab.host) == before
+    assert lab.host.run("cat", str(path)).stdout == "# mine\n"
+
+
+def test_a_foreign_namespace_with_a_port_at_a_certain_address_needs_no_files_of_names(lab: Lab) -> None:
+    lab.host.isthmus("network", "create", "n")
+    lab.host.run("ip", "netns", "add", "f")
+    for verb in (("attach", "n", "f", "-p", f"{HOST4}:8007:80"), ("repair",), ("detach", "n", "f")):
+        lab.host.isthmus(*verb)
+        assert lab.host.run("test", "-e", "/etc/netns", check=False).returncode == 1
 
 
 def test_a_host_without_files_of_names_says_so_where_a_namespace_is_made_and_to_exec(lab: Lab) -> None:

@@ -42,6 +42,7 @@ def fill(host: Host, file: Path) -> None:
     host.isthmus("network", "create", "br0", "--subnet", "10.7.0.0/24", "--subnet", "fd07::/64")
     host.isthmus("ns", "create", "a")
     host.isthmus("attach", "br0", "a", "--ip", "10.7.0.50", "-p", "8080:80", "-p", "5353:53/udp")
+    host.isthmus("run", "-d", "--name", "r", "-p", "9000:90", "--", "sleep", "1000")
     host.isthmus("up", str(file))
 
 
@@ -78,7 +79,7 @@ def test_nothing_is_leaked_by_a_reboot(rebooted: tuple[Lab, Path, Any], file: Pa
     assert bridge(lab.host, "br0") == before
     shown = json.loads(isthmus(lab.host, state, "network", "ls", "--format", "json").stdout)
     names = {row["name"] for row in (shown if isinstance(shown, list) else shown["networks"])}
-    assert "br0" in names
+    assert names == {"br0", "web"}  # not the one that was made for a run
     # The same address and the same ports can be had again, and work.
     isthmus(lab.host, state, "ns", "create", "a")
     isthmus(lab.host, state, "attach", "br0", "a", "--ip", "10.7.0.50", "-p", "8080:80", "-p", "5353:53/udp")
@@ -90,6 +91,21 @@ def test_nothing_is_leaked_by_a_reboot(rebooted: tuple[Lab, Path, Any], file: Pa
     isthmus(lab.host, state, "ns", "rm", "a", "--force")
     isthmus(lab.host, state, "network", "rm", "br0")
     assert snapshot(lab.host) == pristine
+
+
+def test_files_of_namespaces_go_with_the_boot_and_somebodys_stay(rebooted: tuple[Lab, Path, Any]) -> None:
+    lab, state, _ = rebooted
+    script = """
+    mkdir -p /etc/netns/a /etc/netns/w /etc/netns/other
+    ln -s /run/isthmus/hosts/br0 /etc/netns/a/hosts
+    printf '# kept by isthmus\nnameserver 192.0.2.1\n' | tee /etc/netns/a/resolv.conf >/etc/netns/w/resolv.conf
+    echo '192.0.2.1 mine' | tee /etc/netns/w/hosts >/etc/netns/other/hosts
+    """
+    lab.host.run("sh", "-ec", script)
+    isthmus(lab.host, state, "repair")
+    left = lab.host.run("find", "/etc/netns", "-not", "-type", "d").stdout.split()
+    assert sorted(left) == ["/etc/netns/other/hosts", "/etc/netns/w/hosts"]
+    assert lab.host.run("ls", "/etc/netns").stdout.split() == ["other", "w"]
 
 
 def test_a_state_file_of_a_namespace_that_lives_is_refused(lab: Lab, tmp_path: Path, file: Path) -> None:

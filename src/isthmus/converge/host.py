@@ -31,7 +31,7 @@ from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import spread
 from isthmus.store.edit import Edit
-from isthmus.store.journal import APPLYING, LEAVING, PENDING, Entry, begin, entries, forget_host, pending, settle
+from isthmus.store.journal import APPLYING, LEAVING, PENDING, Entry, begin, entries, pending, settle
 from isthmus.store.lock import Lock, state_directory
 from isthmus.store.slices import load_slice
 from isthmus.store.sqlite import Database
@@ -179,9 +179,9 @@ class Host:
                 f"the state in {self.directory} is of another network namespace, which still lives",
                 hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
             )
-        from isthmus.converge.host_files import kept_forwarding
+        from isthmus.converge.host_files import forget
 
-        forget_host(self.db, self.lock, boot_id, cookie, kept_forwarding(self.db.rows("forwarding")))
+        forget(self.db, self.lock, boot_id, cookie)
         self._meta = self.db.all_meta()
 
     def _check_ruleset(self, meta: dict[str, object]) -> None:

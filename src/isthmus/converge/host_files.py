@@ -1,12 +1,41 @@
-"""What files of the host tell a change: the forwarding that is switched on at each boot."""
+"""Files of the host that outlive a boot: those of namespaces, and that of the forwarding which is switched on then."""
 
 from __future__ import annotations
 
-from isthmus.kernel.files import link_target, read_text
+from isthmus.errors import IsthmusError
+from isthmus.kernel.files import drop_file, is_kept, link_target, read_file, read_text
+from isthmus.model.host import Directory, File, Symlink
 from isthmus.model.network import Forwarding
+from isthmus.planner.names import ETC_NETNS
 from isthmus.planner.persisting import OWN_FILE, own_rows
+from isthmus.store.journal import forget_host
 
-__all__ = ["is_masked", "kept_forwarding"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isthmus.store.lock import Lock
+    from isthmus.store.sqlite import Database
+
+__all__ = ["forget", "is_masked", "kept_forwarding"]
+
+
+def forget(db: Database, lock: Lock, boot_id: str, cookie: int) -> None:
+    """Forget what was bound to a kernel that is gone, and take the files of its namespaces away."""
+    try:
+        for row in db.rows("namespaces", "made").values():
+            _drop_names(f"{ETC_NETNS}/{row.id}")
+        if ETC_NETNS in db.rows("borrowed"):
+            drop_file(Directory(path=ETC_NETNS))
+    except IsthmusError:
+        pass  # a read-only /etc: they stay, and stop nobody
+    forget_host(db, lock, boot_id, cookie, kept_forwarding(db.rows("forwarding")))
+
+
+def _drop_names(directory: str) -> None:
+    for name in ("hosts", "resolv.conf"):
+        found = read_file(File(path=f"{directory}/{name}", text=""))
+        if isinstance(found, File | Symlink) and is_kept(found):
+            drop_file(found)
+    drop_file(Directory(path=directory))
 
 
 def kept_forwarding(rows: dict[str, Forwarding]) -> tuple[Forwarding, ...]:

@@ -12,7 +12,7 @@ import os
 from isthmus.errors import InvalidInput, NotFound
 from isthmus.kernel.access import Access
 from isthmus.kernel.facts import is_ours
-from isthmus.kernel.files import read_file
+from isthmus.kernel.files import is_kept, read_file
 from isthmus.kernel.netns import RUN, cookie, is_placeholder, open_netns
 from isthmus.kernel.ruleset import fingerprint, set_elements
 from isthmus.model.host import (
@@ -56,6 +56,7 @@ __all__ = ["Dumper"]
 
 _ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Route, Rule, HostsLine, Element})
 # Whose removal is content when they are gone already, at no cost.
+_NAMES: Final = "/etc/netns/"
 _TOLERANT: Final = frozenset({HostsLine, Element})
 
 
@@ -135,6 +136,8 @@ class Dumper:
             return self._doomed_netns(item) if is_doomed else self._living_netns(item)
         if isinstance(item, BridgedNic):
             return self._nic(item, is_doomed=is_doomed)
+        if isinstance(item, File | Symlink):
+            return _file(item, is_doomed=is_doomed)
         if not isinstance(item, Veth):
             return self._read(item)
         found = self._doomed_veth(item) if is_doomed else self._read(item)
@@ -175,14 +178,14 @@ class Dumper:
                 return self._bridge(item.name)
             case NamedNetns():
                 return self._netns(item)
-            case File() | Directory() | Symlink() | HostsLine():
+            case Directory() | HostsLine():
                 return read_file(item)
             case Ruleset():
                 return self._ruleset(item.family)
             case Process():
                 argv = self._commands(item)
                 return None if argv is None else item.replace(argv=() if item.netns in self._unmade else argv)
-            case Element() | BridgedNic():
+            case Element() | BridgedNic() | File() | Symlink():
                 return None
 
     def _link(self, netns: str, name: str) -> Link | None:
@@ -350,3 +353,11 @@ class Dumper:
                     peer_name="",
                     peer_mac=link.mac,
                 )
+
+
+def _file(item: File | Symlink, *, is_doomed: bool) -> HostObject | None:
+    """Read a file; what somebody put below /etc/netns in its place is as it should be, and stays."""
+    found = read_file(item)
+    if isinstance(found, File | Symlink) and found.path.startswith(_NAMES) and not is_kept(found):
+        return None if is_doomed else item
+    return found

@@ -9,7 +9,7 @@ import errno
 import os
 
 from isthmus.errors import KernelError, NotPermitted
-from isthmus.model.host import HOSTS_HEAD, Directory, File, HostsLine, Symlink
+from isthmus.model.host import HOSTS_HEAD, KEPT, Directory, File, HostsLine, Symlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     FileObject = Directory | File | Symlink | HostsLine
 
-__all__ = ["check_writable", "drop_file", "drop_lines", "link_target", "read_file", "read_text", "write_file"]
+__all__ = [
+    "check_writable",
+    "drop_file",
+    "drop_lines",
+    "is_kept",
+    "link_target",
+    "read_file",
+    "read_text",
+    "write_file",
+]
 
 
 def read_text(path: str) -> str:
@@ -63,6 +72,16 @@ def read_file(item: FileObject) -> FileObject | None:
         return None
     except OSError:  # no link but a file
         return File(path=item.path, text=read_text(item.path))
+
+
+def is_kept(item: File | Symlink) -> bool:
+    """Whether a file below /etc/netns, as it is, was made by us: it begins as ours do, or leads to one that we keep.
+
+    One without a word is ours, too: a call was killed there.
+    """
+    if isinstance(item, Symlink):
+        return os.path.basename(os.path.dirname(item.target)) == "hosts"
+    return item.text.startswith(KEPT) or not item.text.strip()
 
 
 def write_file(item: FileObject) -> None:

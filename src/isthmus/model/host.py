@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HOST",
     "HOSTS_HEAD",
+    "KEPT",
     "LIVE_GROUP",
     "TRASH_GROUP",
     "Autoconf",
@@ -51,7 +52,8 @@ HOST: Final = ""
 LIVE_GROUP: Final = 0x69737468
 TRASH_GROUP: Final = 0x69737469
 # How a hosts file that we keep begins.
-HOSTS_HEAD: Final = "# kept by isthmus\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+KEPT: Final = "# kept by isthmus\n"  # how our files below /etc/netns begin: others there are somebody's
+HOSTS_HEAD: Final = f"{KEPT}127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 if not TYPE_CHECKING:
     Key = tuple

@@ -2,13 +2,13 @@
 
 `exec` (and `ip netns exec`) binds them over those in /etc. A network has one hosts file, a line for each
 member, so that an attach writes one line whatever the number of members; a namespace on one network has a
-symbolic link to it, a namespace on several a file of its own.
+symbolic link to it, a namespace on several a file of its own. What somebody put there himself stays as it is.
 """
 
 from __future__ import annotations
 
 from isthmus.model.address import Address
-from isthmus.model.host import HOSTS_HEAD, Directory, File, HostObject, HostsLine, Symlink
+from isthmus.model.host import HOSTS_HEAD, KEPT, Directory, File, HostObject, HostsLine, Symlink
 from isthmus.model.network import Namespace, Record
 from isthmus.planner.forwarding import Facts
 
@@ -37,7 +37,7 @@ def name_objects(record: Record, namespaces: frozenset[str] | None, facts: Facts
         if row.made and resolver is not None:
             yield Directory(path=f"{ETC_NETNS}/{row.id}")
             text = _leased_resolver(record, row.id, leases) if leases else ""
-            yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=text or resolver)
+            yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=KEPT + (text or resolver))
             yield _hosts(record, row, run_directory, leases)
     for attachment in record.attachments.values():
         row = record.namespaces[attachment.namespace]

@@ -241,7 +241,7 @@ def _note_several(db: Database, after: Record, namespaces: set[str]) -> None:
 
 
 def forget_host(db: Database, lock: Lock, boot_id: str, cookie: int, kept: tuple[Forwarding, ...]) -> None:
-    """Forget what was bound to a kernel that is gone; what is `kept` and networks stay, but not unconfirmed ones."""
+    """Forget what was bound to a kernel that is gone, runs and unconfirmed networks, too; what is `kept` stays."""
     waiting = pending(db)
     db.run("BEGIN IMMEDIATE")
     if waiting is not None:
@@ -249,8 +249,7 @@ def forget_host(db: Database, lock: Lock, boot_id: str, cookie: int, kept: tuple
         drops = tuple(one for one in waiting.edit.drops if one[0] == "networks")
         _write(db, Edit(puts=puts, drops=drops), Record.empty(), Record.empty(), 0.0)
     for kind in KEYS:
-        if kind != "networks":
-            db.run(f"DELETE FROM {kind}")
+        db.run(f"DELETE FROM {kind}" + " WHERE transient" * (kind == "networks"))
     for kind in ("leases", "multihomed", "journal", "trash", "meta"):
         db.run(f"DELETE FROM {kind}")
     db.set_meta("boot_id", boot_id)

@@ -24,6 +24,7 @@ __all__ = [
 def load_networks(db: Database) -> Record:
     """Load what an attach of a namespace that is not on record must know: it is not ours, and nothing hangs on it."""
     nothing: Any = {}
+    borrowed = db.seldom("borrowed")
     return Record(
         networks=db.seldom("networks"),
         namespaces=nothing,
@@ -32,8 +33,8 @@ def load_networks(db: Database) -> Record:
         links=nothing,
         commands=nothing,
         forwarding=nothing,
-        borrowed=db.seldom("borrowed"),
-        made_elsewhere=True,  # perhaps
+        borrowed=borrowed,
+        made_elsewhere="/etc/netns" in borrowed,  # we made it: then one of ours may need it
     )
 
 
