@@ -296,6 +296,31 @@ def test_who_may_need_it_is_said_and_declared_forwarding_is_left_to_them(lab: La
     assert lab.host.sysctl(ALL[4]) == "0"
 
 
+@pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "os.kill(os.getpid(), 9)"])
+def test_what_was_never_switched_on_is_nobodys(lab: Lab, end: str) -> None:
+    far_end(lab)
+    lab.host.run("ip", "link", "add", "ext0", "type", "bridge")
+    lab.host.run("ip", "link", "set", "far0", "master", "ext0")
+    before = snapshot(lab.host)
+    source = f"""
+import os
+from isthmus.kernel import apply
+write = apply.write_sysctl
+written = []
+def stopped(name, value):
+    write(name, value)
+    written.append(name)
+    if len(written) == 2:
+        {end}
+apply.write_sysctl = stopped
+do(switch_forwarding, ForwardingWish(), on=True)
+"""
+    with pytest.raises(AssertionError):
+        drive(lab.host, source)
+    assert lab.host.isthmus("repair").stdout == "nothing to change\n"
+    assert snapshot(lab.host) == before
+
+
 def test_a_file_that_says_so_is_named(lab: Lab) -> None:
     lab.host.run(
         "sh", "-c", "echo '# routers' >/etc/sysctl.d/10-r.conf; echo net.ipv4.ip_forward=1 >>/etc/sysctl.d/10-r.conf"

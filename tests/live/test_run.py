@@ -526,7 +526,38 @@ def test_a_terminal_that_goes_away_ends_it(lab: Lab, before: str, trap: str, she
     await_state(lab, before)
 
 
+def test_a_terminal_that_goes_away_leaves_one_that_hears_of_no_hangup(lab: Lab, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    script = f"echo rea''dy; read _ <{tmp_path}/go; echo done >{tmp_path}/done"
+    terminal = Terminal(lab, "bash", "--norc", "-i")
+    terminal.type(" ".join(("nohup", *command("run", "--name", "web", "--", "sh", "-c"), f'"{script}"')) + " | cat\n")
+    terminal.expect("ready")
+    terminal.close()
+    terminal.process.wait(DEADLINE_S)
+    with open(tmp_path / "go", "w") as file:
+        file.write("\n")
+    wait_for((tmp_path / "done").exists, "the command")
+    wait_for(lambda: "web" not in lab.host.isthmus("ls").stdout, "the run is cleared")
+
+
 # Stopped from elsewhere
+
+
+@pytest.mark.parametrize("verb", [("repair",), ("ns", "create", "other")], ids=" ".join)
+def test_a_run_whose_namespace_somebody_deletes_ends_and_does_not_begin_again(
+    lab: Lab, before: str, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    script = f"echo began >>{tmp_path}/log; exec sleep 600"
+    process = lab.host.spawn(*command("run", "--name", "web", "--network", "br0", "--", "sh", "-c", script))
+    wait_for((tmp_path / "log").exists, "the command")
+    lab.host.run("ip", "netns", "delete", "web")
+    done = lab.host.isthmus(*verb)
+    assert done.stderr == "note: namespace web is gone: the run in it was ended\n"
+    assert process.wait(DEADLINE_S) == 143
+    assert (tmp_path / "log").read_text() == "began\n"
+    if verb[0] == "ns":
+        lab.host.isthmus("ns", "rm", "other")
+    await_state(lab, before)
 
 
 def test_stop_ends_a_foreground_run_from_elsewhere(lab: Lab, before: str) -> None:

@@ -298,14 +298,16 @@ class Host:
         found = self.record(scope) if record is None else record
         return found.replace(borrowed={**found.borrowed, **{row.name: row for row in taken}}) if taken else found
 
-    def plan(self, old: Record, new: Record, scope: Scope, *, fresh: bool = False) -> Course:
+    def plan(self, old: Record, new: Record, scope: Scope, *, fresh: bool = False, undoes: bool = False) -> Course:
         """Plan from what the kernel holds of both records to the second one.
 
         `fresh`: what the second one has more was just named at random, so the kernel is not asked for it.
+        `undoes`: the first was never reached: no stranger has come to need what it would have given.
         """
         for record in (old, new):
             self.access.know(record.namespaces.values())
         found, facts = self.outlook.of(scope, old, new)
+        facts = facts.replace(strangers=()) if undoes else facts
         renamed = facts.renamed
         old, new = present(old, renamed), living(self.access, present(new, renamed))
         before = desired(old, scope, found) if old.namespaces or scope.host else {}  # of nothing, nothing

@@ -125,7 +125,7 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
     edit = what_is_left(entry.edit, old)
     new = edit.on(old)
     leaving = entry.phase in (journal.LEAVING, journal.PENDING)
-    course = host.plan(old, new, scope) if leaving else host.plan(new, old, scope)
+    course = host.plan(old, new, scope) if leaving else host.plan(new, old, scope, undoes=True)
     if clears:
         course = course.replace(plan=_clearing(course.plan))
     # Networks that a reboot took are made again: their values on the host's links are borrowed anew.

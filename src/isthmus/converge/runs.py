@@ -29,21 +29,29 @@ _PATIENCE_S: Final = 2.0
 
 
 def clear_ended_runs(host: Host) -> None:
-    """Clear the runs whose supervisors were killed; one that cannot be cleared is told, and left to the next call."""
-    for name in host.db.rows("commands", "transient"):
-        if isinstance(state(host.commands_directory, name), Running):
+    """Clear the runs whose supervisors were killed, and those whose namespace somebody took away, which end with it.
+
+    One that cannot be cleared is told, and left to the next call.
+    """
+    names = list(host.db.rows("commands", "transient"))
+    host.access.know(host.db.rows("namespaces", f"id IN ({', '.join('?' * len(names))})", names).values())
+    for name in names:
+        lost = not host.access.is_alive(name)
+        if not lost and isinstance(state(host.commands_directory, name), Running):
             continue
         try:
-            clear_run(host, name)
+            if clear_run(host, name, lost=lost) is not None and lost:
+                host.notes.append(f"namespace {name} is gone: the run in it was ended")
         except IsthmusError as error:
             host.notes.append(f"run {name} has ended, and is not cleared: {error.message}")
 
 
-def clear_run(host: Host, name: str) -> Report | None:
-    """Clear a run that has ended, with all processes inside; None: there is none, or another of that name runs."""
+def clear_run(host: Host, name: str, *, lost: bool = False) -> Report | None:
+    """Clear a run that has ended or is `lost`, with all processes inside; None: there is none, or it goes on."""
     record = load_slice(host.db, [name])
     command = record.commands.get(name)
-    if command is None or not command.transient or isinstance(state(host.commands_directory, name), Running):
+    runs = not lost and isinstance(state(host.commands_directory, name), Running)
+    if command is None or not command.transient or runs:
         return None
     host.access.know(record.namespaces.values())
     try:

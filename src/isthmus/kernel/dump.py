@@ -136,6 +136,9 @@ class Dumper:
             return self._doomed_netns(item) if is_doomed else self._living_netns(item)
         if isinstance(item, BridgedNic):
             return self._nic(item, is_doomed=is_doomed)
+        if isinstance(item, Process) and is_doomed:
+            argv = self._commands(item)
+            return None if argv is None else item.replace(argv=argv)
         if isinstance(item, File | Symlink):
             return _file(item, is_doomed=is_doomed)
         if not isinstance(item, Veth):

@@ -48,10 +48,14 @@ def release_signals() -> None:
 def attend(pid: int, *, terminal: bool) -> int | None:
     """Wait until the supervisor `pid`, our child, has ended all; return the command's exit status.
 
-    `terminal`: there was one when the command was started. None: the supervisor was killed.
+    `terminal`: there was one when the command was started. None: the supervisor was killed. Who has SIGHUP ignored
+    (nohup) does not go with the terminal, and nor does the command.
     """
+    waited = set(_TOLD)
+    if _signal.getsignal(_signal.SIGHUP) is _signal.SIG_IGN:
+        waited.remove(_signal.SIGHUP)
     while True:
-        news = _signal.sigwaitinfo(_TOLD)
+        news = _signal.sigwaitinfo(waited)
         number = news.si_signo
         if number == _signal.SIGCHLD:
             found, status = os.waitpid(pid, os.WNOHANG)
