@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pwd
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.live.driving import DEADLINE_S, wait_for
 
 from isthmus.testing import HOST4, HOST6, LAN4, Lab, snapshot
 
@@ -448,6 +451,16 @@ def test_every_error_of_a_file_is_said_and_nothing_changes(lab: Lab, tmp_path: P
         "a.yaml:3",
     ]
     assert snapshot(lab.host) == before
+
+
+def test_plan_waits_for_a_change_that_is_under_way(host: Lab, tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("namespaces: {x: {}}\n")
+    with open(host.host.path / "state" / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        planning = host.host.spawn(sys.executable, "-m", "isthmus.doors.cli", "plan", "f.yaml", cwd=tmp_path)
+        wait_for(lambda: re.search(rf"-> .* {planning.pid} ", Path("/proc/locks").read_text()) is not None, "it waits")
+        assert host.host.isthmus("ns", "ls").stdout.startswith("NAME")  # which does not
+    assert planning.wait(DEADLINE_S) == 2
 
 
 def test_without_rights_it_says_what_is_missing(lab: Lab, tmp_path: Path) -> None:

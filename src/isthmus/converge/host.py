@@ -6,6 +6,7 @@ same steps (recovery.py), and so is a change that the kernel refused half-way.
 
 from __future__ import annotations
 
+import os
 import time
 
 from isthmus.converge.course import Course, report_on, words_of
@@ -32,7 +33,7 @@ from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import spread
 from isthmus.store.edit import Edit
 from isthmus.store.journal import APPLYING, LEAVING, PENDING, Entry, begin, entries, pending, settle
-from isthmus.store.lock import Lock, state_directory
+from isthmus.store.lock import Lock, keep_still, state_directory
 from isthmus.store.slices import load_slice
 from isthmus.store.sqlite import Database
 
@@ -54,12 +55,13 @@ class Host:
 
     It may be entered again and again: state file and sockets stay open between. Entering a changing one
     puts right what a call that died, a reboot or a stranger left crooked, and follows the default route,
-    before anything else.
+    before anything else. One that is not writable may be read while others change it, unless it is `still`.
     """
 
-    def __init__(self, *, writable: bool = True, directory: str | None = None) -> None:
+    def __init__(self, *, writable: bool = True, directory: str | None = None, still: bool = False) -> None:
         self.directory = directory or state_directory()
         self.writable = writable
+        self._still = keep_still(self.directory) if still else None
         self.notes: list[str] = []
         self.access = Access()
         self.progress: Callable[[int, int], None] | None = None
@@ -82,9 +84,8 @@ class Host:
                 self._lock = Lock(self.directory)
             alone = self._lock.take()
         self.outlook.forget()
-        self._generation = None
+        self._generation = self.pending = None
         self.notes = []
-        self.pending = None
         try:
             if self._db is None:
                 self._db = Database(self.directory, writable=self.writable)
@@ -135,6 +136,9 @@ class Host:
         self.access.forget_namespaces()
         if self._lock is not None:
             self._lock.release()
+        if self._still is not None:
+            os.close(self._still)
+            self._still = None
 
     def _prepare(self) -> None:
         self._meta = self.db.all_meta()
@@ -349,8 +353,7 @@ class Host:
     ) -> None:
         """Carry a course out and settle it; the edit leads the first of the records to the second."""
         record, after = records
-        total = len(course.plan.steps)
-        progress = self.progress
+        progress, total = self.progress, len(course.plan.steps)
         report = (lambda done: progress(done, total)) if progress is not None else None
         applier = Applier(self.access, self._commands, self.lock.fd, report)
         applier.generation = self._generation

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["DEFAULT_DIRECTORY", "Lock", "check_not_open_to_others", "read_begun", "state_directory"]
+__all__ = ["DEFAULT_DIRECTORY", "Lock", "check_not_open_to_others", "keep_still", "read_begun", "state_directory"]
 
 DEFAULT_DIRECTORY: Final = "/var/lib/isthmus"
 _FILE: Final = "lock"
@@ -132,6 +132,16 @@ def read_begun(directory: str) -> bytes | None:
         return None
     finally:
         os.close(fd)
+
+
+def keep_still(directory: str) -> int | None:
+    """Wait until nobody changes the host, and let nobody until the descriptor is closed; None: this cannot be had."""
+    try:
+        fd = _open(f"{directory}/{_FILE}", os.O_RDONLY)
+    except StoreError:
+        return None  # nobody has ever changed anything, or one may not ask
+    flock(fd, LOCK_SH)
+    return fd
 
 
 def _open(path: str, flags: int) -> int:

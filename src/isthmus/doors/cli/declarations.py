@@ -51,7 +51,7 @@ def _plan(session: Session, given: Given) -> int:
 
     declaration, places = load_placed(_file(given))
     try:
-        report = session.read(lambda host: plan(host, declaration))
+        report = session.read(lambda host: plan(host, declaration), still=True)
     except IsthmusError as error:
         raise _placed(error, places) from error.__cause__
     _tell(report, given)

@@ -49,9 +49,9 @@ class Session:
             self._host, self._waits = host, waits
             return verb(host)
 
-    def read(self, verb: Callable[[Host], T]) -> T:
-        """Run a verb that changes nothing."""
-        with Host(writable=False) as host:
+    def read(self, verb: Callable[[Host], T], *, still: bool = False) -> T:
+        """Run a verb that changes nothing; `still`: while nobody else does."""
+        with Host(writable=False, still=still) as host:
             return verb(host)
 
     def clear(self) -> None:
