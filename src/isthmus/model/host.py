@@ -116,7 +116,7 @@ class HostsLine(Value):
 
     @property
     def key(self) -> Key:
-        return ("hosts", self.path, self.address or self.name)
+        return ("hosts", self.path, self.address, self.name)
 
     @property
     def text(self) -> str:
