@@ -453,6 +453,14 @@ def test_every_error_of_a_file_is_said_and_nothing_changes(lab: Lab, tmp_path: P
     assert snapshot(lab.host) == before
 
 
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_what_cannot_be_printed_is_done_and_said_so(lab: Lab, buffered: str) -> None:
+    line = '"$0" -m isthmus.doors.cli ns create a >/dev/full'
+    done = lab.host.run("sh", "-c", line, sys.executable, check=False, env={"PYTHONUNBUFFERED": buffered})
+    assert (done.returncode, "stdout: No space left on device; what was asked for is done" in done.stderr) == (1, True)
+    assert lab.host.isthmus("ns", "ls").stdout.splitlines()[1].startswith("a ")
+
+
 def test_plan_waits_for_a_change_that_is_under_way(host: Lab, tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("namespaces: {x: {}}\n")
     with open(host.host.path / "state" / "lock") as lock:

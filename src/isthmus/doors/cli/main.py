@@ -37,6 +37,10 @@ def main() -> None:
     except BrokenPipeError:
         status = status or PIPE_BROKEN
         _drop_stdout()
+    except OSError as error:
+        sys.stderr.write(f"error: cannot write to stdout: {error.strerror}; what was asked for is done\n")
+        status = status or 1
+        _drop_stdout()
     try:
         session.clear()
     except KeyboardInterrupt:

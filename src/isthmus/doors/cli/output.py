@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
+from isthmus.errors import IsthmusError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final, TextIO
 
-__all__ = ["has_colour", "note", "paint", "print_json", "print_lines", "progress", "table"]
+__all__ = ["has_colour", "note", "paint", "print_json", "print_lines", "progress", "put", "table"]
 
 _COLOURS: Final = {"+": "32", "-": "31", "~": "33", "bold": "1", "dim": "2"}
 _PROGRESS_MIN: Final = 50  # steps; a shorter change is over before it could be read
@@ -29,7 +31,22 @@ def paint(text: str, colour: str) -> str:
 def print_lines(lines: Sequence[str]) -> None:
     """Write lines to stdout."""
     if lines:
-        sys.stdout.write("\n".join(lines) + "\n")
+        put("\n".join(lines) + "\n")
+
+
+def put(text: str) -> None:
+    """Write text to stdout.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+        IsthmusError: it cannot be written.
+    """
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise IsthmusError(f"cannot write to stdout: {error.strerror}; what was asked for is done") from error
 
 
 def note(text: str) -> None:
@@ -41,7 +58,7 @@ def print_json(value: object) -> None:
     """Write a value to stdout as JSON, keys in their documented order."""
     import json
 
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    put(json.dumps(value, indent=2) + "\n")
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
