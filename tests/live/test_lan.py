@@ -697,6 +697,63 @@ def test_whose_rules_name_the_interface_is_said(lab: Lab) -> None:
     assert "rules of table inet fw, ip filter name eth0: what came in by it comes by lan0" in done.stderr
 
 
+NAMING: Final = {
+    'iif "eth0"': True,
+    'iif { "eth0", "lo" }': True,
+    'iifname { "eth0", "eth7" }': True,
+    'oifname != { "eth0" }': True,
+    "iifname @some": True,
+    'iifname vmap { "lo": accept, "eth0": drop }': True,
+    'iifname . tcp dport { "eth0" . 22 }': True,
+    'tcp dport . iif { 22 . "eth0" }': True,
+    'iifname "eth*"': True,
+    'iifname { "eth*", "lo" }': True,
+    'iifname { "enp*", "etg*", "lo" }': False,
+    'iifname . tcp dport { "eth*" . 22-25 }': True,
+    'iif "lo"': False,
+    'iifname { "eth00", "lo" }': False,
+    'iifname . tcp dport { "lo" . 22, "eth1" . 23 }': False,
+    'iifname "eth00*"': False,
+    'iifname != "lo"': False,
+    "fib saddr . iif oif missing": False,
+}
+
+
+@pytest.mark.parametrize("rule", NAMING)
+def test_whatever_form_a_rule_names_the_interface_in_is_said(lab: Lab, rule: str) -> None:
+    host = lab.host
+    chain = "chain in { type filter hook input priority 0; }"
+    host.run("nft", f'table inet fw {{ set some {{ type ifname; elements = {{ "lo", "eth0" }}; }}; {chain}; }}')
+    host.run("nft", f"add rule inet fw in {rule}{'' if 'vmap' in rule else ' counter'}")
+    done = host.isthmus(*CREATE)
+    assert ("rules of table inet fw name eth0: what came in by it comes by lan0" in done.stderr) is NAMING[rule]
+
+
+JOINER: Final = """
+import socket, sys
+index = socket.if_nametoindex("eth0")
+four, six = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+request = socket.inet_aton("224.0.0.251") + bytes(4) + index.to_bytes(4, sys.byteorder)
+four.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+request = socket.inet_pton(socket.AF_INET6, "ff02::fb") + index.to_bytes(4, sys.byteorder)
+six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_groups_somebody_joined_on_the_interface_is_said(lab: Lab) -> None:
+    host = lab.host
+    assert "joined" not in host.isthmus(*CREATE).stderr
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    joiner = host.spawn(sys.executable, "-c", JOINER)
+    assert joiner.stdout is not None
+    assert joiner.stdout.readline() == "ready\n"
+    said = "note: somebody has joined groups 224.0.0.251, ff02::fb on eth0, and will hear nothing there: restart it"
+    assert said in host.isthmus(*CREATE).stderr
+    end(joiner)
+
+
 def test_a_lost_record_is_made_again_from_the_kernel(lab: Lab) -> None:
     host = lab.host
     before = carried(host, "eth0")
