@@ -1048,6 +1048,24 @@ def test_what_had_a_lifetime_has_what_is_left_of_it(lab: Lab) -> None:
     assert "203.0.113.8" not in left
 
 
+@pytest.mark.parametrize("taken", TAKEN)
+def test_what_was_learned_of_a_router_and_went_is_known_as_learned_again(lab: Lab, taken: str) -> None:
+    host = lab.host
+    host.run("ip", "-6", "route", "delete", "default")
+    host.sysctl("net/ipv6/conf/eth0/use_tempaddr", 2)
+    advertise(lab)
+    own = [(False, True), (True, False)]
+    wait_for(lambda: len(ways_out6(host)) == 1 and global6(host, "eth0") == own, "what is learned")
+    gateway = ways_out6(host)[0][0]
+    host.isthmus(*CREATE)
+    host.run("ip", "link", *TAKEN[taken])
+    host.isthmus("repair")
+    assert ways_out6(host) == [(gateway, "lan0")]
+    wait_for(lambda: global6(host, "lan0") == own, "the addresses again")
+    advertise(lab, lifetime=0)
+    wait_for(lambda: ways_out6(host) == [], "the route's end")
+
+
 @pytest.mark.parametrize("sends", [1, 2])
 def test_a_kill_while_a_bridge_that_was_set_down_is_mended_loses_nothing(lab: Lab, sends: int) -> None:
     host = lab.host

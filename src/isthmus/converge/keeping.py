@@ -70,6 +70,7 @@ def _tell(host: Host, step: Step, item: BridgedNic) -> None:
     routes = sum(one.kind == "route" for one in item.lost)
     told = [*addresses, *([f"{routes} route{'s' * (routes != 1)}"] if routes else [])]
     place = item.name if isinstance(step, Remove) else item.bridge
-    note = f"bridge {item.bridge} was deleted or set down, and what {item.name} had is on {place} again: "
-    if note + ", ".join(told) not in host.notes:
-        host.notes.append(note + ", ".join(told))
+    note = f"bridge {item.bridge} was deleted or set down, and what {item.name} had is on {place} again"
+    note += f": {', '.join(told)}" if told else ""
+    if note not in host.notes:
+        host.notes.append(note)
