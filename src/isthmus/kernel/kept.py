@@ -34,10 +34,10 @@ def vanishes(kept: Kept, bridge: Link | None) -> bool:
 
 def lost(access: Access, kept: Kept, bridge: Link | None, *hung: Hung) -> Iterator[Carried]:
     """Yield what was kept, has not expired since and does not hang on any of these links."""
-    there = _likenesses(access, *hung)
+    there = _likenesses(access, *hung, settled=kept.moving)
     now = _now()
     for one, since in kept.items:
-        if likeness(one.kind, one.payload, kept.index) in there:
+        if likeness(one.kind, one.payload, kept.index, settled=kept.moving) in there:
             continue
         if bridge is not None and not kept.moving and one.kind == rtnl.ADDRESS and one.payload[0] == rtnl.AF_INET:
             continue  # somebody took it off
@@ -65,11 +65,12 @@ def narrowed(access: Access, kept: Kept, *hung: Hung) -> Kept:
     return kept.replace(items=tuple(items), moving=True)
 
 
-def _likenesses(access: Access, *hung: Hung) -> set[tuple[object, ...]]:
+def _likenesses(access: Access, *hung: Hung, settled: bool = False) -> set[tuple[object, ...]]:
     found = set()
     for link, carried in hung:
         if link is not None:
-            found |= {likeness(one.kind, one.payload, link.index) for one in (*carried, *_along(access, link))}
+            all_ = (*carried, *_along(access, link))
+            found |= {likeness(one.kind, one.payload, link.index, settled=settled) for one in all_}
     return found
 
 

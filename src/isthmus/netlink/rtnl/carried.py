@@ -47,6 +47,7 @@ __all__ = [
     "identity",
     "is_failed",
     "is_made",
+    "is_nodad",
     "legs",
     "needs_another",
     "nexthop_id",
@@ -249,6 +250,12 @@ def _flags(payload: bytes, found: Mapping[int, bytes]) -> int:
 def is_failed(payload: bytes) -> bool:
     """Whether an address is used by somebody else, as duplicate-address detection found."""
     return payload[0] == AF_INET6 and bool(_flags(payload, attributes(payload, IFADDRMSG.size)) & IFA_F_DADFAILED)
+
+
+@decoder
+def is_nodad(payload: bytes) -> bool:
+    """Whether an address has no duplicate-address detection."""
+    return bool(_flags(payload, attributes(payload, IFADDRMSG.size)) & IFA_F_NODAD)
 
 
 @decoder

@@ -30,10 +30,13 @@ _NOT_COMPARED: Final = frozenset(
 
 
 @decoder
-def likeness(kind: Kind, payload: bytes, index: int) -> tuple[object, ...]:
-    """Return what is equal for the same thing at two links; `index` is that of the link that a payload is of."""
+def likeness(kind: Kind, payload: bytes, index: int, *, settled: bool = False) -> tuple[object, ...]:
+    """Return what is equal for the same thing at two links; `index` is that of the link that a payload is of.
+
+    `settled`: an address that was hung, and has not its own flags yet, is another one.
+    """
     if kind == rtnl.ADDRESS:
-        return kind, rtnl.identity(payload)
+        return kind, rtnl.identity(payload), settled and rtnl.is_nodad(payload)
     if kind == rtnl.NEXTHOP:
         return kind, rtnl.nexthop_id(kind, payload)
     if kind == rtnl.NEIGHBOUR:
