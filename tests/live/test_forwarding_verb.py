@@ -402,6 +402,17 @@ LATER: Final = {
 }
 
 
+@pytest.mark.parametrize("enabled", ["yes", "no"])
+def test_what_ufw_undoes_is_named_where_it_is_enabled(lab: Lab, enabled: str) -> None:
+    lab.host.run("sh", "-c", f"mkdir -p /etc/ufw /etc/default; echo 'ENABLED={enabled}' >/etc/ufw/ufw.conf")
+    lab.host.run("sh", "-c", "echo 'IPT_SYSCTL=/etc/ufw/sysctl.conf' >/etc/default/ufw")
+    lab.host.run("sh", "-c", "echo 'net/ipv4/ip_forward=0' >/etc/ufw/sysctl.conf")
+    said = lab.host.isthmus("forwarding", "on", "-4", "--persist").stderr
+    told = "/etc/ufw/sysctl.conf:1 comes after"
+    assert (told in said) is (enabled == "yes"), said
+    assert shown(lab)[4, "all"]["boot"]["on"] is (enabled == "no")
+
+
 @pytest.mark.parametrize("name", LATER)
 def test_a_later_file_that_undoes_it_is_named_and_left_alone(lab: Lab, name: str) -> None:
     path, line, family = LATER[name]

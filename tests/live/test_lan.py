@@ -150,13 +150,7 @@ def test_routes_with_others_to_the_same_destination_keep_their_order_and_leave_t
     assert routes(host) == before
 
 
-@pytest.mark.parametrize("sends", [1, 2, 3])
-def test_a_kill_between_two_sends_of_a_move_loses_no_route(lab: Lab, sends: int) -> None:
-    host = lab.host
-    for line in SHARED.strip().splitlines():
-        host.run("ip", *line.split())
-    before = routes(host)
-    source = f"""
+KILLED: Final = """
 import os
 from isthmus.kernel import nic
 send, sent = nic._send, []
@@ -166,8 +160,17 @@ def killed(*args):
     if len(sent) == {sends}:
         os.kill(os.getpid(), 9)
 nic._send = killed
-do(create_network, NetworkWish(name="lan0", uplink="nic", nic="eth0"), confirm_within=0)
 """
+
+
+@pytest.mark.parametrize("sends", [1, 2, 3])
+def test_a_kill_between_two_sends_of_a_move_loses_no_route(lab: Lab, sends: int) -> None:
+    host = lab.host
+    for line in SHARED.strip().splitlines():
+        host.run("ip", *line.split())
+    before = routes(host)
+    source = KILLED.format(sends=sends)
+    source += "do(create_network, NetworkWish(name='lan0', uplink='nic', nic='eth0'), confirm_within=0)"
     with pytest.raises(AssertionError):
         drive(host, source)
     assert routes(host) != before
@@ -696,6 +699,63 @@ def test_whose_rules_name_the_interface_is_said(lab: Lab) -> None:
     assert "rules of table inet fw, ip filter name eth0: what came in by it comes by lan0" in done.stderr
 
 
+NAMING: Final = {
+    'iif "eth0"': True,
+    'iif { "eth0", "lo" }': True,
+    'iifname { "eth0", "eth7" }': True,
+    'oifname != { "eth0" }': True,
+    "iifname @some": True,
+    'iifname vmap { "lo": accept, "eth0": drop }': True,
+    'iifname . tcp dport { "eth0" . 22 }': True,
+    'tcp dport . iif { 22 . "eth0" }': True,
+    'iifname "eth*"': True,
+    'iifname { "eth*", "lo" }': True,
+    'iifname { "enp*", "etg*", "lo" }': False,
+    'iifname . tcp dport { "eth*" . 22-25 }': True,
+    'iif "lo"': False,
+    'iifname { "eth00", "lo" }': False,
+    'iifname . tcp dport { "lo" . 22, "eth1" . 23 }': False,
+    'iifname "eth00*"': False,
+    'iifname != "lo"': False,
+    "fib saddr . iif oif missing": False,
+}
+
+
+@pytest.mark.parametrize("rule", NAMING)
+def test_whatever_form_a_rule_names_the_interface_in_is_said(lab: Lab, rule: str) -> None:
+    host = lab.host
+    chain = "chain in { type filter hook input priority 0; }"
+    host.run("nft", f'table inet fw {{ set some {{ type ifname; elements = {{ "lo", "eth0" }}; }}; {chain}; }}')
+    host.run("nft", f"add rule inet fw in {rule}{'' if 'vmap' in rule else ' counter'}")
+    done = host.isthmus(*CREATE)
+    assert ("rules of table inet fw name eth0: what came in by it comes by lan0" in done.stderr) is NAMING[rule]
+
+
+JOINER: Final = """
+import socket, sys
+index = socket.if_nametoindex("eth0")
+four, six = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+request = socket.inet_aton("224.0.0.251") + bytes(4) + index.to_bytes(4, sys.byteorder)
+four.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+request = socket.inet_pton(socket.AF_INET6, "ff02::fb") + index.to_bytes(4, sys.byteorder)
+six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_groups_somebody_joined_on_the_interface_is_said(lab: Lab) -> None:
+    host = lab.host
+    assert "joined" not in host.isthmus(*CREATE).stderr
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    joiner = host.spawn(sys.executable, "-c", JOINER)
+    assert joiner.stdout is not None
+    assert joiner.stdout.readline() == "ready\n"
+    said = "note: somebody has joined groups 224.0.0.251, ff02::fb on eth0, and will hear nothing there: restart it"
+    assert said in host.isthmus(*CREATE).stderr
+    end(joiner)
+
+
 def test_a_lost_record_is_made_again_from_the_kernel(lab: Lab) -> None:
     host = lab.host
     before = carried(host, "eth0")
@@ -991,6 +1051,122 @@ def test_an_interface_that_was_set_down_is_up_again_with_all_that_it_carried(lab
     assert carried(host, "eth0") == before
     assert host.pings(LAN4)
     assert nothing_of_ours(host)
+
+
+TAKEN: Final = {"deleted": ("delete", "lan0"), "down": ("set", "lan0", "down")}
+AGAIN: Final = {
+    "guard": (("network", "ls"), "eth0"),
+    "revert": (("confirm", "--revert"), "eth0"),
+    "rm": (("network", "rm", "lan0", "--confirm-within", "none"), "eth0"),
+    "confirm": (("confirm",), "lan0"),
+    "repair": (("repair",), "lan0"),
+}
+
+
+@pytest.mark.parametrize("way", AGAIN)
+@pytest.mark.parametrize("taken", TAKEN)
+def test_what_went_with_the_bridge_is_there_again(lab: Lab, taken: str, way: str) -> None:
+    host = lab.host
+    make_rich(host)
+    before = carried(host, "eth0")
+    verb, link = AGAIN[way]
+    host.isthmus(*CREATE[:5], "--confirm-within", {"guard": "2", "rm": "none", "repair": "none"}.get(way, "60"))
+    host.run("ip", "link", *TAKEN[taken])
+    assert not host.pings(LAN4)
+    if way == "guard":
+        wait_for(lambda: not guards(host), "the guard's end")
+    said = host.isthmus(*verb).stderr
+    assert carried(host, link) == before
+    assert (lab.lan.pings(HOST6), host.pings(LAN4)) == (True, True)
+    assert nothing_of_ours(host) is (link == "eth0")
+    if way in ("confirm", "repair"):
+        assert re.search(r"bridge lan0 was deleted or set down, .* lan0 again: .*2001:db8::7/64, .* \d+ routes", said)
+        assert "default routes have changed" not in said
+        assert host.isthmus("repair").stderr == ""
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+def test_a_confirmed_bridge_stands_without_a_default_route_too(lab: Lab, taken: str) -> None:
+    host = lab.host
+    host.run("ip", "route", "delete", "default")
+    host.run("ip", "-6", "route", "delete", "default")
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE[:5], "--confirm-within", "60")
+    host.run("ip", "link", *TAKEN[taken])
+    host.isthmus("confirm")
+    assert carried(host, "lan0") == before
+
+
+def test_the_removal_of_a_deleted_bridge_can_be_taken_back(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    before = carried(host, "lan0")
+    host.run("ip", "link", "delete", "lan0")
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "60")
+    host.isthmus("confirm", "--revert")
+    assert carried(host, "lan0") == before
+
+
+def test_an_address_that_was_taken_off_the_bridge_does_not_come_back(lab: Lab) -> None:
+    host = lab.host
+    taken_off = ("203.0.113.7/24", "2001:db8::7/64")
+    for address in taken_off:
+        host.run("ip", "address", "add", address, "dev", "eth0")
+    host.isthmus(*CREATE)
+    for address in taken_off:
+        host.run("ip", "address", "delete", address, "dev", "lan0")
+    before = carried(host, "lan0")
+    host.isthmus("repair")
+    assert carried(host, "lan0") == before
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert carried(host, "eth0") == before
+
+
+def test_what_had_a_lifetime_has_what_is_left_of_it(lab: Lab) -> None:
+    host = lab.host
+    for one in ("203.0.113.7/24", "2001:db8:5::7/64"):
+        host.run("ip", "address", "add", one, "dev", "eth0", "valid_lft", "3000", "preferred_lft", "2000")
+    host.run("ip", "address", "add", "203.0.113.8/24", "dev", "eth0", "valid_lft", "2", "preferred_lft", "1")
+    host.isthmus(*CREATE)
+    wait_for(lambda: "203.0.113.8" not in host.run("ip", "address").stdout, "the end of an address")
+    host.run("ip", "link", "delete", "lan0")
+    host.isthmus("repair")
+    (bridge,) = host.ip_json("address", "show", "dev", "lan0")
+    left = {one["local"]: one["valid_life_time"] for one in bridge["addr_info"]}
+    assert 2900 < left["203.0.113.7"] < 3000
+    assert 2900 < left["2001:db8:5::7"] < 3000
+    assert "203.0.113.8" not in left
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+def test_what_was_learned_of_a_router_and_went_is_known_as_learned_again(lab: Lab, taken: str) -> None:
+    host = lab.host
+    host.run("ip", "-6", "route", "delete", "default")
+    host.sysctl("net/ipv6/conf/eth0/use_tempaddr", 2)
+    advertise(lab)
+    own = [(False, True), (True, False)]
+    wait_for(lambda: len(ways_out6(host)) == 1 and global6(host, "eth0") == own, "what is learned")
+    gateway = ways_out6(host)[0][0]
+    host.isthmus(*CREATE)
+    host.run("ip", "link", *TAKEN[taken])
+    host.isthmus("repair")
+    assert ways_out6(host) == [(gateway, "lan0")]
+    wait_for(lambda: global6(host, "lan0") == own, "the addresses again")
+    advertise(lab, lifetime=0)
+    wait_for(lambda: ways_out6(host) == [], "the route's end")
+
+
+@pytest.mark.parametrize("sends", [1, 2])
+def test_a_kill_while_a_bridge_that_was_set_down_is_mended_loses_nothing(lab: Lab, sends: int) -> None:
+    host = lab.host
+    make_rich(host)
+    before = carried(host, "eth0")
+    host.isthmus(*CREATE)
+    host.run("ip", "link", "set", "lan0", "down")
+    with pytest.raises(AssertionError):
+        drive(host, KILLED.format(sends=sends) + "do(repair)")
+    host.isthmus("repair")
+    assert carried(host, "lan0") == before
 
 
 RENAMED: Final = {"live": "", "down": "ip link set eth0 down;"}

@@ -71,6 +71,11 @@ def test_sysctl_conf_is_last() -> None:
     )
 
 
+def test_what_ufw_applies_comes_after_all() -> None:
+    files = (("/etc/sysctl.conf", f"{ALL4}=1"), ("/etc/ufw/sysctl.conf", f"{ALL4}=0"))
+    assert booted(("/etc/sysctl.d/zz.conf", f"{ALL4}=1"), *files)[ALL4] == ("0", "/etc/ufw/sysctl.conf:1")
+
+
 def test_a_switch_is_copied_to_links_at_boot() -> None:
     said = ("1", "/etc/sysctl.d/a.conf:1")
     assert booted(("/etc/sysctl.d/a.conf", f"{ALL4}=1")) == {

@@ -10,7 +10,7 @@ from isthmus.kernel.access import Access
 from isthmus.kernel.facts import bridge_of
 from isthmus.kernel.ruleset import fingerprint, other_tables, set_elements
 from isthmus.kernel.sysctl import write_sysctl
-from isthmus.model.host import HOST
+from isthmus.model.host import HOST, BridgedNic
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.planner.desired import EVERYTHING, Scope
 from isthmus.store.edit import Edit, namespace_edit
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from isthmus.converge.host import Host
     from isthmus.model.network import Record
 
-__all__ = ["ended", "load_anew", "mend_rules", "name_bridges"]
+__all__ = ["ended", "follow_routes", "load_anew", "mend_rules", "name_bridges"]
 
 
 def mend_rules(host: Host, generation: int, loaded: str) -> None:
@@ -88,6 +88,16 @@ def name_bridges(host: Host, record: Record) -> None:
             ) from cause
         host.notes.append(f"{subject} was called {found.name}: it has its name again")
         host.outlook.forget()
+
+
+def follow_routes(host: Host) -> None:
+    """Follow default routes that are by other links now, or went with a bridge of ours."""
+    why = "the host's default routes have changed"
+    plan = follow(host, Scope(host=True, namespaces=frozenset()), why)
+    found = [step.item for step in plan.steps]
+    if found and not any(isinstance(one, BridgedNic) and one.lost for one in found):  # else that is said
+        names = dict.fromkeys(str(getattr(one, "name", one)) for one in found)
+        host.notes.append(f"{why}: {', '.join(names)} followed")
 
 
 def _ajar(db: Database, access: Access) -> frozenset[str]:

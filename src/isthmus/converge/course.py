@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from isthmus.store.edit import Edit
 
-__all__ = ["Course", "is_closing", "report_on", "words_of"]
+__all__ = ["Course", "is_closing", "report_on"]
 
 
 class Course(Value):
@@ -82,8 +82,3 @@ def report_on(plan: Plan, notes: Iterable[str], old: Record, new: Record) -> Rep
     nameless = {row.id: row.path for one in (old, new) for row in one.namespaces.values()}
     paths = tuple((name, path) for name, path in nameless.items() if path != f"{RUN}/{name}")
     return Report(plan=plan, notes=tuple(notes), paths=paths)
-
-
-def words_of(plan: Plan) -> str:
-    """Return what a plan changes, by name, in a line."""
-    return ", ".join(dict.fromkeys(str(getattr(step.item, "name", step.item)) for step in plan.steps))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from isthmus.converge.course import Course, report_on, words_of
+from isthmus.converge.course import Course, report_on
 from isthmus.converge.elsewhere import keep_for_others, living, widened
 from isthmus.converge.outlook import Outlook, run_directory
 from isthmus.converge.rows import freed, lent_to, with_cookies
@@ -167,11 +167,9 @@ class Host:
             load_anew(self, "upgrade")
         known = meta.get("uplinks")
         if known is not None and known != self.outlook.links.text():
-            from isthmus.converge.recovery import follow
+            from isthmus.converge.amiss import follow_routes
 
-            plan = follow(self, Scope(host=True, namespaces=frozenset()), "the host's default routes have changed")
-            if plan:
-                self.notes.append(f"the host's default routes have changed: {words_of(plan)} followed")
+            follow_routes(self)
 
     def _identify(self, meta: dict[str, object]) -> None:
         boot_id, cookie = self._identity = self._identity or boot_identity()
@@ -310,6 +308,7 @@ class Host:
         """
         for record in (old, new):
             self.access.know(record.namespaces.values())
+        self.outlook.kept = self._meta.get("carried")
         found, facts = self.outlook.of(scope, old, new)
         facts = facts.replace(strangers=()) if undoes else facts
         renamed = facts.renamed
@@ -354,6 +353,11 @@ class Host:
         """Carry a course out and settle it; the edit leads the first of the records to the second."""
         record, after = records
         progress, total = self.progress, len(course.plan.steps)
+        kept = {}
+        if entry.host:
+            from isthmus.converge.keeping import keep
+
+            kept = keep(self, course.plan, after)
         report = (lambda done: progress(done, total)) if progress is not None else None
         applier = Applier(self.access, self._commands, self.lock.fd, report)
         applier.generation = self._generation
@@ -366,7 +370,7 @@ class Host:
         if record.borrowed:
             told = after, course.wanted, course.plan
             edit = edit.plus(Edit(drops=returned(*told, host=entry.host, left=course.left, renamed=course.renamed)))
-        meta = self._after(applier, entry.host)
+        meta = self._after(applier, entry.host) | kept
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}
         if way_back is None and entry.phase != PENDING and "commands" not in edit.kinds:

@@ -49,6 +49,7 @@ class Outlook:
         self._facts: Facts | None = None
         self._watch: RouteWatch | None = None
         self._bridge_table: bool | None = None
+        self.kept: bytes | None = None  # what interfaces carried when they moved, as it is stored
         self._of_foreign = Facts(run_directory=run_directory(), resolver=None)  # they are given no files
 
     def forget(self) -> None:
@@ -137,9 +138,13 @@ class Outlook:
         if not lans:
             return self.facts, self.facts
         from isthmus.kernel.nic import read_nic
+        from isthmus.store.kept import decode_kept
 
         # Read anew for each plan: it is what the plan moves.
-        read = {one.nic: read_nic(self._access, one.nic, one.bridge, old.borrowed) for one in lans}
+        kept = decode_kept(self.kept)
+        read = {
+            one.nic: read_nic(self._access, one.nic, one.bridge, old.borrowed, kept.get(one.bridge)) for one in lans
+        }
         nics = {name: NicFacts(**found) for name, found in read.items() if found is not None}
         facts = self.facts.replace(nics=nics)
         return facts, _moved(facts, old, new)

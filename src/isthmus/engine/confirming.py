@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from isthmus.converge import Host, recovery
+from isthmus.converge import Host, keeping, recovery
 from isthmus.errors import IsthmusError, NotFound, Refused
 from isthmus.kernel import guard
 from isthmus.kernel.beside import source_of
@@ -173,6 +173,7 @@ def confirm(host: Host, *, revert: bool = False) -> str:
     if revert:
         recovery.take_back(host, entry)
     else:
+        keeping.mend_bridges(host)
         journal.confirm(host.db, entry.id)
         host.pending = None
     try:

@@ -8,13 +8,13 @@ import os
 from isthmus.converge import Host
 from isthmus.engine.subnets import range_in
 from isthmus.errors import InvalidInput, NotFound, Refused
+from isthmus.kernel.behind import staying_behind
 from isthmus.kernel.nic import await_running, find_nic, read_carried
 from isthmus.kernel.probe import occupied
 from isthmus.model.address import Address, Prefix
 from isthmus.model.declared import NetworkWish
 from isthmus.model.host import HOST
 from isthmus.model.network import NIC, Network, Subnet
-from isthmus.netlink import nft
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import carried as rtnl_carried
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -59,11 +59,7 @@ def lan_network(
             raise Refused(f"link {link.name} is on network {other.name}", users=(other.name,))
     if before is None:
         _check(host, link)
-        named = nft.tables_naming(host.access.nft.dump(nft.all_rules()), link.name)
-        if named:
-            host.notes.append(
-                f"rules of table {', '.join(named)} name {link.name}: what came in by it comes by {bridge}"
-            )
+        host.notes += staying_behind(host.access, link, bridge)
         _heed_managers(host, link, wish, (bridge, *(one.bridge for one in others)))
     subnets = _subnets(host, wish, link, before)
     for subnet in subnets:

@@ -218,7 +218,9 @@ class Dumper:
         link, bridge = self._link(HOST, item.name), self._link(HOST, item.bridge)
         is_port = link is not None and bridge is not None and link.master == bridge.index
         carried = read_carried(self._access, item.bridge) if is_doomed else ()
-        return item.replace(carried=carried) if is_port or (carried and link is not None) else None
+        lost = item.lost if is_doomed else ()
+        there = is_port or ((carried or lost) and link is not None)
+        return item.replace(carried=carried, lost=lost) if there else None
 
     def _veth(self, item: Veth) -> Veth | None:
         near = self._link(item.netns, item.name)

@@ -12,6 +12,7 @@ import errno
 
 from isthmus.errors import KernelError, Refused
 from isthmus.kernel.access import Access
+from isthmus.kernel.kept import lost, vanishes
 from isthmus.kernel.learned import is_learned, learn, learned_routes
 from isthmus.kernel.settling import await_usable
 from isthmus.kernel.sysctl import conf_values
@@ -24,10 +25,10 @@ from isthmus.netlink.rtnl.words import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any, Final
 
-    from isthmus.model.host import Arrival
+    from isthmus.model.host import Arrival, Kept
     from isthmus.model.host import CarriedKind as Kind
     from isthmus.model.network import Borrowed
     from isthmus.netlink.rtnl.link import Link
@@ -47,6 +48,8 @@ _UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
 _NONE: Final = frozenset[int]()
 _ABSENT: Final = frozenset({errno.ENOENT, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
 _THERE: Final = frozenset({errno.EEXIST})
+# What was lost with a bridge comes back as far as the host lets it.
+_NOT_ANY_MORE: Final = _UNREACHABLE | _THERE | {errno.EINVAL, errno.ENODEV, errno.ENOENT}
 
 
 def read_carried(access: Access, name: str) -> tuple[Carried, ...]:
@@ -104,7 +107,9 @@ def find_nic(access: Access, name: str, bridge: str) -> Link | None:
     return next((one for one in ports if one.master == master.index and one.mac == master.mac), link)
 
 
-def read_nic(access: Access, name: str, bridge: str, borrowed: Mapping[str, Borrowed]) -> dict[str, Any] | None:
+def read_nic(
+    access: Access, name: str, bridge: str, borrowed: Mapping[str, Borrowed], kept: Kept | None
+) -> dict[str, Any] | None:
     """Return the fields of `planner.forwarding.NicFacts`; None: there is no such link.
 
     On the bridge already, it carries nothing but what came since. Of what is borrowed, what was before us is its own.
@@ -112,7 +117,11 @@ def read_nic(access: Access, name: str, bridge: str, borrowed: Mapping[str, Borr
     link, master = find_nic(access, name, bridge), access.link(HOST, bridge)
     if link is None:
         return None
-    found = {"name": link.name, "carried": read_carried(access, link.name)}
+    found: dict[str, Any] = {"name": link.name, "carried": read_carried(access, link.name)}
+    if kept is not None and vanishes(kept, master):
+        found["lost"] = tuple(
+            lost(access, kept, master, (link, found["carried"]), (master, read_carried(access, bridge)))
+        )
     if master is not None and link.master == master.index:
         conf = tuple(_read_conf(bridge, {}, _NOT_COPIED | _FORWARDING))
         return found | {"conf": tuple((name, value) for name, value, is_usual in conf if not is_usual)}
@@ -159,10 +168,10 @@ def move_onto(access: Access, item: BridgedNic) -> None:
     Raises:
         KernelError: something was refused; what was moved before it stays moved.
     """
-    nic, bridge = _ends(access, item)
+    nic, bridge = _found(access, item.name), _found(access, item.bridge)
     enslave = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="enslave", master=bridge.index)
     joining: Messages = [(one, _NONE) for one in (enslave, *rtnl_link.see_carriers(nic.name, bridge.index))]
-    _move(access, item, (nic, bridge), joining, [])
+    _move(access, item, nic, (nic, bridge), joining, [])
 
 
 def move_back(access: Access, item: BridgedNic) -> None:
@@ -171,17 +180,15 @@ def move_back(access: Access, item: BridgedNic) -> None:
     One that somebody set down is set up: a link that is down takes no routes, and the host is to have its network.
 
     Raises:
-        KernelError: something was refused; what was moved before it stays moved.
+        KernelError: something was refused; what was moved before it stays moved. Or the bridge went a moment ago.
     """
-    try:
-        nic, bridge = _ends(access, item)
-    except KernelError as cause:
-        if cause.errno == errno.ENODEV:
-            return
-        raise
+    nic = access.link(HOST, item.name)
+    if nic is None:
+        return
+    bridge = _found(access, item.bridge) if item.carried else access.link(HOST, item.bridge)
     free = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="take off its bridge", master=0)
     ready = rtnl_link.change(nic.index, subject=f"link {item.name}", operation="set up", up=True)
-    _move(access, item, (bridge, nic), [(ready, _NONE)], [(free, _NONE)])
+    _move(access, item, nic, (bridge, nic), [(ready, _NONE)], [(free, _NONE)])
 
 
 def generate_addresses(access: Access, name: str) -> None:
@@ -192,46 +199,67 @@ def generate_addresses(access: Access, name: str) -> None:
 
 def _usable_at_once(item: BridgedNic) -> set[Address]:
     """Return the IPv6 addresses that are hung, but those whose detection of duplicates is to go on."""
-    hung = [one for one in item.carried if one.kind == rtnl.ADDRESS and one.arrival != "made"]
+    hung = [one for one in (*item.carried, *item.lost) if one.kind == rtnl.ADDRESS and one.arrival != "made"]
     found = [rtnl_address.decode(one.payload) for one in hung]
     return {one.address for one in found if one.address.family == IPV6 and not one.is_tentative}
 
 
-def _ends(access: Access, item: BridgedNic) -> tuple[Link, Link]:
-    found = []
-    for name in (item.name, item.bridge):
-        link = access.link(HOST, name)
-        if link is None:
-            raise KernelError("find", f"link {name}", errno.ENODEV)
-        found.append(link)
-    return found[0], found[1]
+def _found(access: Access, name: str) -> Link:
+    link = access.link(HOST, name)
+    if link is None:
+        raise KernelError("find", f"link {name}", errno.ENODEV)
+    return link
 
 
-def _move(access: Access, item: BridgedNic, ends: tuple[Link, Link], opening: Messages, closing: Messages) -> None:
-    """Hang things on the second of two links, and then take them off the first: the routes at once."""
-    old, new = ends
-    arriving, leaving = _arriving(access, item, old, new), list(_leaving(item, old))
+def _move(
+    access: Access, item: BridgedNic, nic: Link, ends: tuple[Link | None, Link], opening: Messages, closing: Messages
+) -> None:
+    """Hang things on the second of two links, and then take them off the first: the routes at once.
+
+    What was lost is of the interface. Without a first link there is nothing else.
+    """
+    old, new = ends[0] or nic, ends[1]
+    arriving = [*_arriving(access, item.carried, old, new), *_coming_again(access, item.lost, nic, new)]
+    leaving = list(_leaving(item, old))
     _send(access, [*opening, *arriving])
     for one in item.carried:
         if one.arrival == "learned":
             learn(one.payload, new.index, _subject(one, old))
+    for one in item.lost:
+        if one.arrival == "learned":
+            _learn_again(one, nic, new)
     _send(access, [message for kind, message in leaving if kind == rtnl.ROUTE])
     await_usable(access, HOST, new.index, _usable_at_once(item), _PATIENCE_S)
     rest = [message for kind, message in leaving if kind != rtnl.ROUTE]
     _send(access, [*closing, *rest, *_settling(item, old, new)])
 
 
-def _arriving(access: Access, item: BridgedNic, old: Link, new: Link) -> Messages:
+def _arriving(access: Access, carried: Iterable[Carried], old: Link, new: Link) -> Messages:
     """Return the requests that hang things on the new link. What it has already was left there half-way."""
     held = {rtnl.identity(one) for one in access.route(HOST).dump(rtnl_address.of_link(new.index))}
     found: Messages = []
-    for one in item.carried:
+    for one in carried:
         if one.arrival in ("learned", "made") or (one.kind == rtnl.ADDRESS and rtnl.identity(one.payload) in held):
             continue
         hung = rtnl.hang(one.kind, one.payload, (old.index, old.name), (new.index, new.name), one.arrival)
         hung.subject = _subject(one, old)
         found.append((hung, _THERE if one.kind == rtnl.ROUTE else _NONE))
     return found
+
+
+def _coming_again(access: Access, gone: tuple[Carried, ...], nic: Link, new: Link) -> Messages:
+    """Return the requests that hang on a link what was lost."""
+    if not gone:
+        return []
+    return [(one, _NOT_ANY_MORE) for one, _ in _arriving(access, gone, nic, new)]
+
+
+def _learn_again(one: Carried, nic: Link, new: Link) -> None:
+    try:
+        learn(one.payload, new.index, _subject(one, nic))
+    except KernelError as cause:
+        if cause.errno not in _NOT_ANY_MORE:
+            raise
 
 
 def _subject(one: Carried, old: Link) -> str:
@@ -249,7 +277,8 @@ def _leaving(item: BridgedNic, old: Link) -> Iterator[tuple[Kind, tuple[Request,
 
 def _settling(item: BridgedNic, old: Link, new: Link) -> Messages:
     """Return the requests that give the addresses without `nodad` the flags that they began with."""
-    found = [one for one in item.carried if one.kind == rtnl.ADDRESS and one.arrival != "made"]
+    hung = (*item.carried, *item.lost)
+    found = [one for one in hung if one.kind == rtnl.ADDRESS and one.arrival != "made"]
     settled = [rtnl.settle(one.payload, (old.index, old.name), (new.index, new.name)) for one in found]
     return [(one, _NONE) for one in settled if one is not None]
 
@@ -257,10 +286,12 @@ def _settling(item: BridgedNic, old: Link, new: Link) -> Messages:
 def _send(access: Access, requests: Messages) -> None:
     answers = access.route(HOST).ask([request for request, _ in requests])
     for answer, (_, content) in zip(answers, requests, strict=True):
+        if answer.errno in content:
+            continue
         if answer.errno in _UNREACHABLE:
             raise Refused(
                 f"{answer.error()}: its gateway is not reached any more",
                 hint="delete that route, or make the gateway reachable again, and say it once more",
             )
-        if answer.errno and answer.errno not in content:
+        if answer.errno:
             raise answer.error()

@@ -35,6 +35,7 @@ __all__ = [
     "HostObject",
     "HostState",
     "HostsLine",
+    "Kept",
     "Key",
     "LinkAddress",
     "NamedNetns",
@@ -176,16 +177,31 @@ class Carried(Value):
     arrival: Arrival = "last"
 
 
+class Kept(Value):
+    """What a link carried when it moved to its bridge, put down in case the bridge goes and takes it along.
+
+    `items` are its payloads as they were on that link, and when each was (seconds since the boot). `moving`: a move is
+    under way, so that what is at neither end is not gone because somebody took it off.
+    """
+
+    index: int
+    name: str
+    items: tuple[tuple[Carried, float], ...] = ()
+    moving: bool = False
+
+
 class BridgedNic(Value):
     """A link of the host that is a port of a bridge of ours; what it carried hangs on the bridge.
 
     `name` is the present one: it may have been renamed since, so it is known by its bridge.
     `carried` is what is still to be moved: onto the bridge when this is wanted, off it when it goes.
+    `lost` is what went with the bridge, of what was kept, and is to hang there again.
     """
 
     name: str
     bridge: str
     carried: tuple[Carried, ...] = ()
+    lost: tuple[Carried, ...] = ()
 
     @property
     def key(self) -> Key:

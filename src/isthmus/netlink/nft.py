@@ -50,7 +50,6 @@ __all__ = [
     "rules",
     "sets",
     "table",
-    "tables_naming",
 ]
 
 _NFTABLES: Final = 10 << 8
@@ -301,18 +300,6 @@ def rules(family: str) -> Request:
 def all_rules() -> Request:
     """Ask for the rules of all tables, as a dump."""
     return Request(_GETRULE, 0, bytes(4), "read", "rules")
-
-
-def tables_naming(rule_dump: Iterable[bytes], link: str) -> list[str]:
-    """Return the tables of others with a rule that compares with a link's name, each once."""
-    needle = link.encode() + b"\0"
-    found: dict[str, None] = {}
-    for payload in rule_dump:
-        parts = attributes(payload, 4)
-        name = text(parts.get(_NFTA_RULE_TABLE, b""))
-        if name != TABLE and needle in parts.get(_NFTA_RULE_EXPRESSIONS, b""):
-            found[f"{_FAMILIES.get(payload[0], payload[0])} {name}"] = None
-    return list(found)
 
 
 def sets(family: str) -> Request:

@@ -46,11 +46,13 @@ class NicFacts(Value):
 
     `name` is its present one, which need not be that of the record.
     `conf` are (sysctl, value), `{link}` in the place of the link's name: the interface's, or the bridge's once it is
-    a port. `forwarding` are those of forwarding, usual ones too, while it is not one.
+    a port. `forwarding` are those of forwarding, usual ones too, while it is not one. `lost` is what it carried once
+    and went with its bridge.
     """
 
     name: str
     carried: tuple[Carried, ...] = ()
+    lost: tuple[Carried, ...] = ()
     conf: tuple[tuple[str, str], ...] = ()
     forwarding: tuple[tuple[str, str], ...] = ()
 

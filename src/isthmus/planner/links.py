@@ -47,7 +47,7 @@ def _bridged_nic(network: Network, facts: NicFacts) -> Iterator[HostObject]:
     yield Sysctl(name=f"net/ipv6/conf/{facts.name}/addr_gen_mode", value="1", borrowed=True)
     for name, value in facts.conf:
         yield Sysctl(name=name.format(link=network.bridge), value=value)
-    yield BridgedNic(name=facts.name, bridge=network.bridge, carried=facts.carried)
+    yield BridgedNic(name=facts.name, bridge=network.bridge, carried=facts.carried, lost=facts.lost)
     if network.dhcp:
         from isthmus.planner.leases import bridge_client
 

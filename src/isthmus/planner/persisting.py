@@ -4,7 +4,7 @@ A file of ours has its keys in slash form. Files of others are read, never writt
 is found by going through them as a boot does.
 
 Source: sysctl.d(5) for names that mask each other, their order, keys with `/` or `.`, `-` and globs;
-sysctl(8), `--system`, for /etc/sysctl.conf, which is read last.
+sysctl(8), `--system`, for /etc/sysctl.conf, which is read last; ufw-framework(8) for its own, which comes after it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ __all__ = [
 
 _DIRECTORY: Final = "/etc/sysctl.d"
 OWN_FILE: Final = f"{_DIRECTORY}/60-isthmus-forwarding.conf"
-_LAST: Final = "/etc/sysctl.conf"
 _HEAD: Final = """\
 # kept by isthmus: what was asked for by `isthmus forwarding on --persist` or a declared file
 # `isthmus forwarding off --persist` takes it away; what is changed here is put right by `isthmus repair`
@@ -103,12 +102,13 @@ class Assignment(Value):
 def assignments(files: Iterable[tuple[str, str]]) -> list[Assignment]:
     """Return what counts of (path, text) of files, in the order that a boot applies it.
 
-    Files come by directory, the most important one first: it masks those of the same name in the others.
+    Files come by directory, the most important one first: it masks those of the same name in the others. What is in
+    no such directory comes last, as it comes.
     """
     chosen: dict[str, tuple[str, str]] = {}
-    for path, text in files:
-        name = path.rpartition("/")[2]
-        chosen.setdefault("\U0010ffff" if path == _LAST else name, (path, text))
+    for number, (path, text) in enumerate(files):
+        directory, _, name = path.rpartition("/")
+        chosen.setdefault(name if directory.endswith("/sysctl.d") else f"\U0010ffff{number:06}", (path, text))
     found: dict[str, Assignment] = {}
     for name in sorted(chosen):
         for one in _parsed(*chosen[name]):

@@ -359,7 +359,7 @@ def _bridged_nic(step: Step, item: BridgedNic) -> Iterator[str]:
         yield _command("ip", "link", "set", "dev", item.name, "master", item.bridge)
     else:
         yield _command("ip", "link", "set", "dev", item.name, "up")
-    for one in item.carried:
+    for one in (*item.carried, *item.lost):
         if one.arrival != "made":
             yield _command("ip", *_placed(one, new), *(("nodad",) if _has_detection(one) else ()))
     for one in reversed(item.carried):
@@ -377,7 +377,7 @@ def _bridged_nic(step: Step, item: BridgedNic) -> Iterator[str]:
             yield _command(
                 "ip", "neighbour", "delete", *words[2 : 4 if words[2] == "proxy" else 3], *words[last : last + 2]
             )
-    for one in item.carried:
+    for one in (*item.carried, *item.lost):
         if _has_detection(one) and one.arrival != "made":
             yield _command("ip", *_placed(one, new))
 

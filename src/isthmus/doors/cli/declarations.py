@@ -6,7 +6,7 @@ import os.path
 
 from isthmus.declare import words
 from isthmus.doors.cli.errors import Several, Usage
-from isthmus.doors.cli.output import print_lines
+from isthmus.doors.cli.output import note, print_lines
 from isthmus.doors.cli.report import CHANGES, say_before, tell, tell_json
 from isthmus.errors import InvalidInput, IsthmusError
 
@@ -124,8 +124,6 @@ def _repair(session: Session, given: Given) -> int:
 
     verb = repair
     if given.has("rebuild"):
-        from isthmus.doors.cli.output import note
-
         aside = set_state_aside()
         if aside is not None:
             note(f"the old state file is kept as {aside}")
@@ -138,7 +136,9 @@ def _confirm(session: Session, given: Given) -> int:
     from isthmus.engine import confirm
 
     revert = given.has("revert")
-    verb = session.change(lambda host: confirm(host, revert=revert))
+    verb, notes = session.change(lambda host: (confirm(host, revert=revert), tuple(host.notes)))
+    for one in notes:
+        note(one)
     print_lines([f"{verb} was taken back" if revert else f"{verb} stays"])
     return 0
 

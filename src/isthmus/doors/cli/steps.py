@@ -267,7 +267,7 @@ def _noun(item: HostObject) -> str:
 
 
 def _nic(item: BridgedNic) -> str:
-    hung = [one for one in item.carried if one.arrival != "made"]
+    hung = [one for one in (*item.carried, *item.lost) if one.arrival != "made"]
     addresses = [one.words[2] for one in hung if one.kind == "address"]
     routes = sum(one.kind in ("route", "nexthop") for one in hung)
     moved = [*addresses, *([f"{routes} route{'s' * (routes != 1)}"] if routes else [])]

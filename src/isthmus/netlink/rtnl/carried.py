@@ -43,11 +43,14 @@ __all__ = [
     "dump",
     "follows",
     "hang",
+    "hops",
     "identity",
     "is_failed",
     "is_made",
+    "is_nodad",
     "legs",
     "needs_another",
+    "nexthop_id",
     "routes",
     "settle",
 ]
@@ -77,6 +80,8 @@ IFA_F_TEMPORARY, IFA_F_PERMANENT = 0x01, 0x80
 IFA_F_SETTABLE: Final = 0x02 | 0x04 | 0x10 | 0x100 | 0x200 | 0x400
 RTA_DST, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 3, 4, 5, 6
 RTA_MULTIPATH, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_EXPIRES, RTA_NH_ID = 9, 12, 15, 18, 23, 30
+# What a route by a next-hop object shows of it, and is not told.
+_OF_NEXTHOP: Final = frozenset({RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA, 21, 22})
 RTNH_F_ONLINK: Final = 0x4
 _RTN_UNICAST: Final = 1
 _RTPROT_KERNEL: Final = 2
@@ -212,6 +217,13 @@ def needs_another(payload: bytes) -> bool:
     return RTA_GATEWAY in found or RTA_VIA in found or RTA_MULTIPATH in found
 
 
+@decoder
+def nexthop_id(kind: Kind, payload: bytes) -> bytes:
+    """Return the id of a next-hop object, or of the one that a route goes by; empty: none."""
+    head, found = (NHMSG, NHA_ID) if kind == NEXTHOP else (RTMSG, RTA_NH_ID)
+    return attributes(payload, head.size).get(found, b"")
+
+
 def _ifindexes(found: Mapping[int, bytes]) -> set[int]:
     indexes = {int.from_bytes(found[RTA_OIF], "little")} if RTA_OIF in found else set()
     return indexes.union(RTNEXTHOP.unpack_from(one)[3] for one in _split(found.get(RTA_MULTIPATH, b"")))
@@ -238,6 +250,12 @@ def _flags(payload: bytes, found: Mapping[int, bytes]) -> int:
 def is_failed(payload: bytes) -> bool:
     """Whether an address is used by somebody else, as duplicate-address detection found."""
     return payload[0] == AF_INET6 and bool(_flags(payload, attributes(payload, IFADDRMSG.size)) & IFA_F_DADFAILED)
+
+
+@decoder
+def is_nodad(payload: bytes) -> bool:
+    """Whether an address has no duplicate-address detection."""
+    return bool(_flags(payload, attributes(payload, IFADDRMSG.size)) & IFA_F_NODAD)
 
 
 @decoder
@@ -338,11 +356,14 @@ def _nexthop(payload: bytes, index: int) -> Request:
 def _route(payload: bytes, source: int, target: int) -> bytes:
     *head, flags = RTMSG.unpack_from(payload)
     parts = [RTMSG.pack(*head, flags & RTNH_F_ONLINK)]
+    by_object = RTA_NH_ID in attributes(payload, RTMSG.size)
     for kind, data in attribute_list(payload, RTMSG.size):
+        if by_object and kind in _OF_NEXTHOP:
+            continue
         if kind == RTA_OIF:
             parts.append(attr_u32(RTA_OIF, target))
         elif kind == RTA_MULTIPATH:
-            parts.append(attr(RTA_MULTIPATH, _hops(data, source, target)))
+            parts.append(attr(RTA_MULTIPATH, hops(data, source, target)))
         elif kind == RTA_CACHEINFO:
             expires = int.from_bytes(data[8:12], "little", signed=True)
             parts += [attr_u32(RTA_EXPIRES, expires // _HZ)] if expires > 0 else []
@@ -351,7 +372,8 @@ def _route(payload: bytes, source: int, target: int) -> bytes:
     return b"".join(parts)
 
 
-def _hops(data: bytes, source: int, target: int) -> bytes:
+def hops(data: bytes, source: int, target: int) -> bytes:
+    """Return the legs of a multipath route with those out of one link out of another."""
     moved = bytearray(data)
     offset = 0
     while offset + RTNEXTHOP.size <= len(data):

@@ -110,7 +110,10 @@ def _route(payload: bytes, index: int, verb: str) -> Iterator[str]:
         yield from ("from", f"{_text(found[_RTA_SRC])}/{source_length}")
     if tos:
         yield from ("tos", hex(tos))
-    yield from _way(found, "dev", "{dev}") if rtnl.RTA_OIF in found else ()
+    if rtnl.RTA_NH_ID in found:
+        yield from ("nhid", str(_number(found[rtnl.RTA_NH_ID])))
+    else:
+        yield from _way(found, "dev", "{dev}") if rtnl.RTA_OIF in found else ()
     if flags & rtnl.RTNH_F_ONLINK:
         yield "onlink"
     yield from ("table", str(_number(found[rtnl.RTA_TABLE]) if rtnl.RTA_TABLE in found else table))
@@ -127,7 +130,7 @@ def _route(payload: bytes, index: int, verb: str) -> Iterator[str]:
         yield from ("expires", str(expires // 100))
     if found.get(_RTA_PREF, b"\0")[0] in _PREFERENCES:
         yield from ("pref", _PREFERENCES[found[_RTA_PREF][0]])
-    yield from _hops(found.get(rtnl.RTA_MULTIPATH, b""), index)
+    yield from _hops(found.get(rtnl.RTA_MULTIPATH, b"") if rtnl.RTA_NH_ID not in found else b"", index)
 
 
 def _way(found: Mapping[int, bytes], *device: str) -> Iterator[str]:
