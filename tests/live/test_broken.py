@@ -5,6 +5,7 @@ A call that meets it undoes what it began, and so does the next one where the un
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,32 @@ def test_a_file_under_run_netns_is_somebodys(lab: Lab) -> None:
     )
     assert host.isthmus("ns", "rm", "z", check=False).returncode == 4
     assert host.run("cat", "/run/netns/z").stdout == "precious\n"
+
+
+STOPPED = """
+import os, sys
+from isthmus.kernel import netns
+real, how = netns.make, sys.argv[1]
+def make(*words):
+    real(*words)
+    if how == "kill":
+        os.kill(os.getpid(), 9)
+    raise KeyboardInterrupt
+netns.make = make
+from isthmus.doors.cli.main import main
+sys.argv[1:] = ["repair"]
+main()
+"""
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_a_namespace_that_a_stopped_call_made_again_is_ours(lab: Lab, tmp_path: Path, how: str) -> None:
+    up(lab, tmp_path)
+    lab.host.run("ip", "netns", "del", "c")
+    stopped = lab.host.run(sys.executable, "-c", STOPPED, how, check=False)
+    assert stopped.returncode == (-9 if how == "kill" else 130)
+    assert lab.host.isthmus("repair").stderr == ""
+    assert ping(lab.host, "c", "10.2.0.1")
 
 
 def test_an_mtu_below_that_of_ipv6_is_mended(lab: Lab) -> None:

@@ -11,7 +11,7 @@ import time
 from isthmus.converge.course import Course, report_on, words_of
 from isthmus.converge.elsewhere import keep_for_others, living, widened
 from isthmus.converge.outlook import Outlook, run_directory
-from isthmus.converge.rows import freed, lent_to, with_cookies
+from isthmus.converge.rows import freed, lent_to, note_made, with_cookies
 from isthmus.errors import IsthmusError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
@@ -352,6 +352,7 @@ class Host:
         report = (lambda done: progress(done, total)) if progress is not None else None
         applier = Applier(self.access, self._commands, self.lock.fd, report)
         applier.generation = self._generation
+        applier.made = lambda namespace, cookie: note_made(self.db, record, namespace, cookie)
         applier.leased = lambda namespace: self._write_names(edit, record, namespace)
         applier.apply(course.plan)
         self._generation = applier.generation

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from isthmus.model.network import Attachment, Borrowed, Record
 from isthmus.store.edit import Edit
+from isthmus.store.sqlite import Database
 
-__all__ = ["freed", "lent_to", "with_cookies"]
+__all__ = ["freed", "lent_to", "note_made", "with_cookies"]
 
 
 def with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
     """Return the edit that puts down the cookies of namespaces that were just made."""
     rows = record.namespaces
     return Edit(puts=tuple(rows[name].replace(cookie=cookie) for name, cookie in cookies.items() if name in rows))
+
+
+def note_made(db: Database, record: Record, namespace: str, cookie: int) -> None:
+    """Write the cookie of a namespace down that is made again, lest it be taken for a stranger's after a kill.
+
+    That of a new one is written by `settle`: a row without any stands for what has its name.
+    """
+    if namespace in record.namespaces:
+        db.run("UPDATE namespaces SET cookie = ? WHERE id = ?", (cookie, namespace))
 
 
 def freed(record: Record, edit: Edit) -> tuple[str, ...]:
