@@ -57,6 +57,23 @@ def test_what_cannot_be_mended_stands_in_no_other_verbs_way(lab: Lab, tmp_path: 
     assert "isthmus" not in host.run("nft", "list", "tables").stdout
 
 
+def test_what_can_be_mended_is_beside_what_cannot(lab: Lab, tmp_path: Path) -> None:
+    host = lab.host
+    up(lab, tmp_path)
+    host.isthmus("network", "create", "n", "--subnet", "10.3.0.0/24")
+    host.isthmus("ns", "create", "other")
+    host.isthmus("attach", "n", "other")
+    host.isthmus("connect", "other", "c")
+    broken = ("ip netns del c", "ip netns add c", "echo 1 > /proc/sys/net/ipv6/conf/q/disable_ipv6")
+    host.run("sh", "-ec", "; ".join((*broken, "ip addr flush dev n", "ip -n other addr flush dev eth0")))
+    told = host.isthmus("repair", check=False)
+    assert told.returncode == 3
+    assert "/run/netns/c exists, and is not ours" in told.stderr
+    assert "IPv6 is disabled" in told.stderr
+    assert ping(host, "other", "10.3.0.1")
+    assert "namespace c is gone: isthmus repair makes it again, unless another" in host.isthmus("ls").stderr
+
+
 def ping(host: Host, namespace: str, address: str) -> bool:
     return host.within(namespace, "ping", "-c1", "-W2", address, check=False).returncode == 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from isthmus.converge.course import Course, report_on, words_of
+from isthmus.converge.course import Course, of_the_edit, report_on, words_of
 from isthmus.converge.elsewhere import keep_for_others, living, widened
 from isthmus.converge.outlook import Outlook, run_directory
 from isthmus.converge.rows import freed, lent_to, note_made, with_cookies
@@ -214,7 +214,7 @@ class Host:
         record: Record | None = None,
         deadline: float | None = None,
         taken: tuple[Borrowed, ...] = (),
-        mends: bool = True,
+        only: Callable[[Course], Course] | None = None,
     ) -> Report:
         """Bring record and host to where an edit leads, within a scope, or leave both as they were.
 
@@ -223,7 +223,7 @@ class Host:
 
         `fresh`: what the edit brings has names drawn at random a moment ago, so it is not looked for first;
         when that was wrong after all, the change is planned once more with open eyes. What else is crooked within the
-        scope is put right, too (`mends`), where the host allows it.
+        scope is put right, too, where the host allows it; `only` chooses a part.
 
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
@@ -234,7 +234,7 @@ class Host:
             check_against(self.pending, edit, scope)
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
         course = self.plan(old, new, scope, fresh=fresh)
-        course = course if mends else course.of_the_edit
+        course = course if only is None else only(course)
         if not course.plan and not edit:
             if scope.host and self.writable:
                 self.remember("uplinks", self.outlook.links.text())
@@ -245,13 +245,10 @@ class Host:
         except IsthmusError as cause:
             if fresh:
                 return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
-            from isthmus.converge.recovery import is_aside
+            from isthmus.converge.parts import is_left
 
-            if not is_aside(cause, course, edit):
-                raise
-            self.notes.append(f"something else was not mended: {cause}")
-            if not leaving:  # else it was led on
-                return self.change(verb, edit, scope, record=record, deadline=deadline, taken=taken, mends=False)
+            if is_left(self, verb, edit, scope, course, cause, is_part=only is not None) and not leaving:
+                return self.change(verb, edit, scope, record=record, deadline=deadline, taken=taken, only=of_the_edit)
         return report_on(course.plan, self.notes, old, new)
 
     def _make(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from isthmus.converge.course import is_closing
+from isthmus.converge.course import is_closing, of_the_edit
 from isthmus.converge.rows import lent_to
 from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
 from isthmus.kernel.netns import go_home
@@ -43,7 +43,7 @@ def lasts(error: BaseException) -> bool:
 
 def is_aside(error: BaseException, course: Course, edit: Edit) -> bool:
     """Whether a change may have failed at something that was crooked before, and is not what its edit asks for."""
-    return lasts(error) and bool(edit) and course.of_the_edit.plan != course.plan
+    return lasts(error) and bool(edit) and of_the_edit(course).plan != course.plan
 
 
 def end(host: Host, entry: Entry) -> None:
