@@ -122,30 +122,50 @@ def test_a_file_under_run_netns_is_somebodys(lab: Lab) -> None:
     assert host.run("cat", "/run/netns/z").stdout == "precious\n"
 
 
+# Runs a verb, and stops it when it has called a function.
 STOPPED = """
-import os, sys
-from isthmus.kernel import netns
-real, how = netns.make, sys.argv[1]
-def make(*words):
-    real(*words)
+import importlib, os, sys
+how, place, name, *words = sys.argv[1:]
+module = importlib.import_module(place)
+real = getattr(module, name)
+def stop(*given):
+    real(*given)
     if how == "kill":
         os.kill(os.getpid(), 9)
     raise KeyboardInterrupt
-netns.make = make
+setattr(module, name, stop)
 from isthmus.doors.cli.main import main
-sys.argv[1:] = ["repair"]
+sys.argv[1:] = words
 main()
 """
+
+
+def stop(host: Host, how: str, place: str, name: str, *words: str) -> None:
+    done = host.run(sys.executable, "-c", STOPPED, how, place, name, *words, check=False)
+    assert done.returncode == (-9 if how == "kill" else 130), done.stderr
 
 
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_a_namespace_that_a_stopped_call_made_again_is_ours(lab: Lab, tmp_path: Path, how: str) -> None:
     up(lab, tmp_path)
     lab.host.run("ip", "netns", "del", "c")
-    stopped = lab.host.run(sys.executable, "-c", STOPPED, how, check=False)
-    assert stopped.returncode == (-9 if how == "kill" else 130)
+    stop(lab.host, how, "isthmus.kernel.netns", "make", "repair")
     assert lab.host.isthmus("repair").stderr == ""
     assert ping(lab.host, "c", "10.2.0.1")
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_table_that_a_stopped_call_took_away_is_not_missed(lab: Lab, how: str, stays: bool) -> None:
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.3.0.0/24", "--isolate-ports")
+    if stays:  # the bridge table alone goes
+        lab.host.isthmus("network", "create", "m", "--subnet", "10.4.0.0/24")
+    stop(lab.host, how, "isthmus.kernel.apply", "unload_ruleset", "network", "rm", "n")
+    for _ in range(2):
+        told = lab.host.isthmus("repair")
+        assert (told.stdout, told.stderr) == ("nothing to change\n", "")
+    tables = lab.host.run("nft", "list", "tables").stdout
+    assert ("inet isthmus" in tables, "bridge isthmus" in tables) == (stays, False)
 
 
 def test_an_mtu_below_that_of_ipv6_is_mended(lab: Lab) -> None:

@@ -11,7 +11,7 @@ import time
 from isthmus.converge.course import Course, of_the_edit, report_on, words_of
 from isthmus.converge.elsewhere import keep_for_others, living, widened
 from isthmus.converge.outlook import Outlook, run_directory
-from isthmus.converge.rows import freed, lent_to, note_made, with_cookies
+from isthmus.converge.rows import freed, lent_to, no_longer_loaded, note_made, with_cookies
 from isthmus.errors import IsthmusError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
@@ -359,7 +359,7 @@ class Host:
         if record.borrowed:
             told = after, course.wanted, course.plan
             edit = edit.plus(Edit(drops=returned(*told, host=entry.host, left=course.left, renamed=course.renamed)))
-        meta = self._after(applier, entry.host)
+        meta = self._after(applier, course.wanted if entry.host else None)
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}
         if way_back is None and entry.phase != PENDING and "commands" not in edit.kinds:
@@ -367,17 +367,20 @@ class Host:
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
         applier.await_ready()
 
-    def _after(self, applier: Applier, host: bool) -> dict[str, object]:
-        """Return the stored facts that a plan changed."""
+    def _after(self, applier: Applier, host: HostState | None) -> dict[str, object]:
+        """Return the stored facts that a plan changed; `host`: what is wished there, if that was looked at."""
         meta: dict[str, object] = {}
-        if applier.loaded is not None:
-            meta["fingerprint"] = applier.loaded or None
-            meta["version"] = RULESET if applier.loaded else None
-            if applier.generation is None:
-                self._generation = applier.generation = generation(self.access)
+        loaded = applier.loaded
+        if loaded is not None and applier.generation is None:
+            self._generation = applier.generation = generation(self.access)
+        if loaded is None and host is not None:
+            loaded = no_longer_loaded(self._meta.get("fingerprint"), host)
+        if loaded is not None:
+            meta["fingerprint"] = loaded or None
+            meta["version"] = RULESET if loaded else None
         if applier.generation is not None:
             meta["generation"] = applier.generation
-        if host:
+        if host is not None:
             self.outlook.forget()  # default routes may have moved to a bridge
             meta["uplinks"] = self.outlook.links.text()
         return meta

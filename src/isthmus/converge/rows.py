@@ -1,12 +1,13 @@
-"""What a change does to rows beside its edit: cookies just learned, values lent, flows of addresses that are freed."""
+"""What a change does to the record beside its edit: cookies, values lent, freed addresses, tables that went."""
 
 from __future__ import annotations
 
+from isthmus.model.host import HostState
 from isthmus.model.network import Attachment, Borrowed, Record
 from isthmus.store.edit import Edit
 from isthmus.store.sqlite import Database
 
-__all__ = ["freed", "lent_to", "note_made", "with_cookies"]
+__all__ = ["freed", "lent_to", "no_longer_loaded", "note_made", "with_cookies"]
 
 
 def with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
@@ -38,3 +39,13 @@ def freed(record: Record, edit: Edit) -> tuple[str, ...]:
 def lent_to(record: Record, rows: dict[str, Borrowed]) -> Record:
     """Return a record with these borrowed values."""
     return record.replace(borrowed={**record.borrowed, **rows}) if rows else record
+
+
+def no_longer_loaded(fingerprint: str | None, wanted: HostState) -> str | None:
+    """Return what is left of a fingerprint without the tables that are not wished; None: all is.
+
+    A call that was stopped when it had taken one away has left that on record.
+    """
+    known = fingerprint.split() if fingerprint else []
+    kept = [one for one in known if ("ruleset", one.partition(":")[0]) in wanted]
+    return " ".join(kept) if kept != known else None
