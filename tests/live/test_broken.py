@@ -57,6 +57,15 @@ def test_what_cannot_be_mended_stands_in_no_other_verbs_way(lab: Lab, tmp_path: 
     assert "isthmus" not in host.run("nft", "list", "tables").stdout
 
 
+def test_an_adopted_bridge_without_ipv6_stands_in_no_other_networks_way(lab: Lab) -> None:
+    lab.host.run("sh", "-ec", "ip link add ext0 type bridge; ip link set ext0 up")
+    lab.host.isthmus("network", "create", "m", "--uplink", "none", "--bridge", "ext0")
+    lab.host.sysctl("net/ipv6/conf/ext0/disable_ipv6", 1)
+    told = lab.host.isthmus("network", "create", "other", "--subnet", "10.20.0.0/24").stderr
+    assert "something else was not mended: cannot add address to link ext0" in told
+    assert lab.host.ip_json("-4", "addr", "show", "dev", "other")[0]["addr_info"][0]["local"] == "10.20.0.1"
+
+
 def test_what_can_be_mended_is_beside_what_cannot(lab: Lab, tmp_path: Path) -> None:
     host = lab.host
     up(lab, tmp_path)
