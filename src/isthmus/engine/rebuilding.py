@@ -52,7 +52,7 @@ __all__ = ["rebuild"]
 def rebuild(directory: str | None = None) -> tuple[str, ...]:
     """Make the record of this host anew from the marks in the kernel, in which nothing changes; return what to note.
 
-    What is crooked then a `repair` puts right, as after any change. A kill leaves the old record, or the new one.
+    What is crooked then a `repair` puts right. A kill leaves the old record or the new one. It takes the lock itself.
 
     Raises:
         Refused: a change waits to be confirmed, and the state file alone has the way back; or what the firewall's sets
