@@ -72,6 +72,9 @@ def _copy(db: Database, path: str) -> None:
     old = os.umask(0o077)
     try:
         db.run("VACUUM INTO ?", (path,))
+    except BaseException:
+        _unlink(path)
+        raise
     finally:
         os.umask(old)
 
@@ -88,7 +91,6 @@ def _put_in_place(directory: str, edit: Edit, meta: dict[str, object], path: str
         make_anew(db, edit, meta)
     finally:
         db.close()
-    _unlink(aside)  # a copy that was not finished
     for suffix in reversed(_SUFFIXES):
         if os.path.lexists(path + suffix):
             os.rename(path + suffix, aside + suffix)
