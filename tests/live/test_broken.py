@@ -5,6 +5,7 @@ A call that meets it undoes what it began, and so does the next one where the un
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,32 @@ def test_what_cannot_be_mended_stands_in_no_other_verbs_way(lab: Lab, tmp_path: 
     assert "isthmus" not in host.run("nft", "list", "tables").stdout
 
 
+def test_an_adopted_bridge_without_ipv6_stands_in_no_other_networks_way(lab: Lab) -> None:
+    lab.host.run("sh", "-ec", "ip link add ext0 type bridge; ip link set ext0 up")
+    lab.host.isthmus("network", "create", "m", "--uplink", "none", "--bridge", "ext0")
+    lab.host.sysctl("net/ipv6/conf/ext0/disable_ipv6", 1)
+    told = lab.host.isthmus("network", "create", "other", "--subnet", "10.20.0.0/24").stderr
+    assert "something else was not mended: cannot add address to link ext0" in told
+    assert lab.host.ip_json("-4", "addr", "show", "dev", "other")[0]["addr_info"][0]["local"] == "10.20.0.1"
+
+
+def test_what_can_be_mended_is_beside_what_cannot(lab: Lab, tmp_path: Path) -> None:
+    host = lab.host
+    up(lab, tmp_path)
+    host.isthmus("network", "create", "n", "--subnet", "10.3.0.0/24")
+    host.isthmus("ns", "create", "other")
+    host.isthmus("attach", "n", "other")
+    host.isthmus("connect", "other", "c")
+    broken = ("ip netns del c", "ip netns add c", "echo 1 > /proc/sys/net/ipv6/conf/q/disable_ipv6")
+    host.run("sh", "-ec", "; ".join((*broken, "ip addr flush dev n", "ip -n other addr flush dev eth0")))
+    told = host.isthmus("repair", check=False)
+    assert told.returncode == 3
+    assert "/run/netns/c exists, and is not ours" in told.stderr
+    assert "IPv6 is disabled" in told.stderr
+    assert ping(host, "other", "10.3.0.1")
+    assert "namespace c is gone: isthmus repair makes it again, unless another" in host.isthmus("ls").stderr
+
+
 def ping(host: Host, namespace: str, address: str) -> bool:
     return host.within(namespace, "ping", "-c1", "-W2", address, check=False).returncode == 0
 
@@ -102,6 +129,52 @@ def test_a_file_under_run_netns_is_somebodys(lab: Lab) -> None:
     )
     assert host.isthmus("ns", "rm", "z", check=False).returncode == 4
     assert host.run("cat", "/run/netns/z").stdout == "precious\n"
+
+
+# Runs a verb, and stops it when it has called a function.
+STOPPED = """
+import importlib, os, sys
+how, place, name, *words = sys.argv[1:]
+module = importlib.import_module(place)
+real = getattr(module, name)
+def stop(*given):
+    real(*given)
+    if how == "kill":
+        os.kill(os.getpid(), 9)
+    raise KeyboardInterrupt
+setattr(module, name, stop)
+from isthmus.doors.cli.main import main
+sys.argv[1:] = words
+main()
+"""
+
+
+def stop(host: Host, how: str, place: str, name: str, *words: str) -> None:
+    done = host.run(sys.executable, "-c", STOPPED, how, place, name, *words, check=False)
+    assert done.returncode == (-9 if how == "kill" else 130), done.stderr
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_a_namespace_that_a_stopped_call_made_again_is_ours(lab: Lab, tmp_path: Path, how: str) -> None:
+    up(lab, tmp_path)
+    lab.host.run("ip", "netns", "del", "c")
+    stop(lab.host, how, "isthmus.kernel.netns", "make", "repair")
+    assert lab.host.isthmus("repair").stderr == ""
+    assert ping(lab.host, "c", "10.2.0.1")
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_table_that_a_stopped_call_took_away_is_not_missed(lab: Lab, how: str, stays: bool) -> None:
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.3.0.0/24", "--isolate-ports")
+    if stays:  # the bridge table alone goes
+        lab.host.isthmus("network", "create", "m", "--subnet", "10.4.0.0/24")
+    stop(lab.host, how, "isthmus.kernel.apply", "unload_ruleset", "network", "rm", "n")
+    for _ in range(2):
+        told = lab.host.isthmus("repair")
+        assert (told.stdout, told.stderr) == ("nothing to change\n", "")
+    tables = lab.host.run("nft", "list", "tables").stdout
+    assert ("inet isthmus" in tables, "bridge isthmus" in tables) == (stays, False)
 
 
 def test_an_mtu_below_that_of_ipv6_is_mended(lab: Lab) -> None:

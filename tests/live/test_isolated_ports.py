@@ -333,7 +333,7 @@ def test_without_the_bridge_family_the_kernels_flag_isolates(without_bridge_fami
     state = lab.host.path / "state"
     for file in state.glob("state.db*"):
         file.unlink()
-    drive(lab.host, "from isthmus.engine.rebuilding import rebuild; do(rebuild)")
+    drive(lab.host, "from isthmus.engine import rebuild, repair; rebuild(); do(repair)")
     assert drive(
         lab.host, "HOST = Host(writable=False); out = do(lambda host: host.record().networks['n'].isolate_ports)"
     )

@@ -308,6 +308,17 @@ def test_a_port_that_another_publishes_is_refused_with_its_name(lab: Lab, first:
         publish(lab, "b", second)
 
 
+def test_a_direct_link_hides_nothing_of_what_its_far_end_publishes(lab: Lab) -> None:
+    up(lab.host, TOPOLOGY)
+    lab.host.isthmus("connect", "a", "b")
+    publish(lab, "a", "8080:80")
+    with pytest.raises(EngineRefused, match=r"^Refused: host port .* is taken: a publishes "):
+        publish(lab, "b", "8080:81")
+    for name in ("a", "b"):
+        publish(lab, name, "82")
+    assert len({one.split()[1].split(":")[0] for one in ports(lab)}) == 3
+
+
 def test_publishes_that_do_not_overlap_stand_side_by_side(lab: Lab) -> None:
     up(lab.host, TOPOLOGY)
     for name in ("a", "b"):

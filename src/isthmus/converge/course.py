@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from isthmus.store.edit import Edit
 
-__all__ = ["Course", "is_closing", "report_on"]
+__all__ = ["Course", "is_closing", "of_the_edit", "report_on"]
 
 
 class Course(Value):
@@ -48,19 +48,19 @@ class Course(Value):
                         f"bridge {bridge} is not there: somebody deleted or renamed it", hint="isthmus repair"
                     )
 
-    @property
-    def of_the_edit(self) -> Course:
-        """The part that the edit asks for, with the firewall: nothing that was crooked before and stays wished."""
-        keys = self.before.keys() | self.wanted.keys()
-        changed = {key for key in keys if self.before.get(key) != self.wanted.get(key)}
-        links: set[tuple[str, str]] = set()
-        for item in [one.item for one in self.plan.steps if one.item.key in changed]:
-            if isinstance(item, Veth):
-                links |= {(item.netns, item.name), (item.peer_netns, item.peer_name)}
-            elif isinstance(item, LinkAddress):  # the kernel takes routes away with the address that they need
-                links.add((item.netns, item.ifname))
-        steps = (one for one in self.plan.steps if one.item.key in changed or is_closing(one) or _hangs(one, links))
-        return self.replace(plan=self.plan.replace(steps=tuple(steps)))
+
+def of_the_edit(course: Course) -> Course:
+    """Return the part that the edit asks for, with the firewall: nothing that was crooked before and stays wished."""
+    before, wanted, steps = course.before, course.wanted, course.plan.steps
+    changed = {key for key in before.keys() | wanted.keys() if before.get(key) != wanted.get(key)}
+    links: set[tuple[str, str]] = set()
+    for item in [one.item for one in steps if one.item.key in changed]:
+        if isinstance(item, Veth):
+            links |= {(item.netns, item.name), (item.peer_netns, item.peer_name)}
+        elif isinstance(item, LinkAddress):  # the kernel takes routes away with the address that they need
+            links.add((item.netns, item.ifname))
+    kept = (one for one in steps if one.item.key in changed or is_closing(one) or _hangs(one, links))
+    return course.replace(plan=course.plan.replace(steps=tuple(kept)))
 
 
 def _hangs(step: Step, links: set[tuple[str, str]]) -> bool:

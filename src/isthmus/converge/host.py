@@ -9,18 +9,17 @@ from __future__ import annotations
 import os
 import time
 
-from isthmus.converge.course import Course, report_on
+from isthmus.converge.course import Course, of_the_edit, report_on
 from isthmus.converge.elsewhere import keep_for_others, living, widened
 from isthmus.converge.outlook import Outlook, run_directory
-from isthmus.converge.rows import freed, lent_to, with_cookies
-from isthmus.errors import IsthmusError, Refused
+from isthmus.converge.rows import freed, lent_to, no_longer_loaded, note_made, with_cookies
+from isthmus.errors import IsthmusError
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
 from isthmus.kernel.commands import Commands
 from isthmus.kernel.dump import Dumper
 from isthmus.kernel.files import check_writable
 from isthmus.kernel.netns import boot_identity, go_home
-from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.kernel.ruleset import generation
 from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Borrowed, Namespace, Record
@@ -142,7 +141,7 @@ class Host:
 
     def _prepare(self) -> None:
         self._meta = self.db.all_meta()
-        self._identify(self._meta)
+        self._identify()
         meta = self._meta
         begun = self.lock.left
         if meta["journal"] is not None or begun is not None:
@@ -171,20 +170,13 @@ class Host:
 
             follow_routes(self)
 
-    def _identify(self, meta: dict[str, object]) -> None:
-        boot_id, cookie = self._identity = self._identity or boot_identity()
-        known = meta.get("boot_id"), meta.get("cookie")
-        if known == (boot_id, cookie):
-            return
-        if known[0] == boot_id and isinstance(known[1], int) and cookie_alive(known[1]):
-            raise Refused(
-                f"the state in {self.directory} is of another network namespace, which still lives",
-                hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
-            )
-        from isthmus.converge.host_files import forget
+    def _identify(self) -> None:
+        self._identity = self._identity or boot_identity()
+        if (self._meta.get("boot_id"), self._meta.get("cookie")) != self._identity:
+            from isthmus.converge.host_files import forget
 
-        forget(self.db, self.lock, boot_id, cookie)
-        self._meta = self.db.all_meta()
+            forget(self, *self._identity)
+            self._meta = self.db.all_meta()
 
     def _check_ruleset(self, meta: dict[str, object]) -> None:
         self._generation = generation(self.access)
@@ -216,7 +208,7 @@ class Host:
         record: Record | None = None,
         deadline: float | None = None,
         taken: tuple[Borrowed, ...] = (),
-        mends: bool = True,
+        only: Callable[[Course], Course] | None = None,
     ) -> Report:
         """Bring record and host to where an edit leads, within a scope, or leave both as they were.
 
@@ -224,7 +216,7 @@ class Host:
         `taken` is what somebody else changed and is to be taken for borrowed by us, so that it can be given back.
         `fresh`: what the edit brings has names drawn at random a moment ago, so it is not looked for first;
         when that was wrong after all, the change is planned once more with open eyes. What else is crooked within the
-        scope is put right, too (`mends`), where the host allows it.
+        scope is put right, too, where the host allows it; `only` chooses a part.
 
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
@@ -235,7 +227,7 @@ class Host:
 
             check_against(self.pending, edit, scope, old)
         course = self.plan(old, new, scope, fresh=fresh)
-        course = course if mends else course.of_the_edit
+        course = course if only is None else only(course)
         if not course.plan and not edit:
             if scope.host and self.writable:
                 self.remember("uplinks", self.outlook.links.text())
@@ -247,12 +239,11 @@ class Host:
         except IsthmusError as cause:
             if fresh:
                 return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
-            from isthmus.converge.recovery import note_aside
+            from isthmus.converge.parts import is_left
 
-            note_aside(self, cause, course, edit)
-            if phase == APPLYING:  # else it was led on
+            if is_left(self, verb, edit, scope, course, cause, is_part=only is not None) and phase == APPLYING:
                 return self.change(
-                    verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, mends=False
+                    verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, only=of_the_edit
                 )
         return report_on(course.plan, self.notes, old, new)
 
@@ -361,6 +352,7 @@ class Host:
         report = (lambda done: progress(done, total)) if progress is not None else None
         applier = Applier(self.access, self._commands, self.lock.fd, report)
         applier.generation = self._generation
+        applier.made = lambda namespace, cookie: note_made(self.db, record, namespace, cookie)
         applier.leased = lambda namespace: self._write_names(edit, record, namespace)
         applier.apply(course.plan)
         self._generation = applier.generation
@@ -370,7 +362,7 @@ class Host:
         if record.borrowed:
             told = after, course.wanted, course.plan
             edit = edit.plus(Edit(drops=returned(*told, host=entry.host, left=course.left, renamed=course.renamed)))
-        meta = self._after(applier, entry.host) | kept
+        meta = self._after(applier, course.wanted if entry.host else None) | kept
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}
         if way_back is None and entry.phase != PENDING and "commands" not in edit.kinds:
@@ -378,17 +370,20 @@ class Host:
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
         applier.await_ready()
 
-    def _after(self, applier: Applier, host: bool) -> dict[str, object]:
-        """Return the stored facts that a plan changed."""
+    def _after(self, applier: Applier, host: HostState | None) -> dict[str, object]:
+        """Return the stored facts that a plan changed; `host`: what is wished there, if that was looked at."""
         meta: dict[str, object] = {}
-        if applier.loaded is not None:
-            meta["fingerprint"] = applier.loaded or None
-            meta["version"] = RULESET if applier.loaded else None
-            if applier.generation is None:
-                self._generation = applier.generation = generation(self.access)
+        loaded = applier.loaded
+        if loaded is not None and applier.generation is None:
+            self._generation = applier.generation = generation(self.access)
+        if loaded is None and host is not None:
+            loaded = no_longer_loaded(self._meta.get("fingerprint"), host)
+        if loaded is not None:
+            meta["fingerprint"] = loaded or None
+            meta["version"] = RULESET if loaded else None
         if applier.generation is not None:
             meta["generation"] = applier.generation
-        if host:
+        if host is not None:
             self.outlook.forget()  # default routes may have moved to a bridge
             meta["uplinks"] = self.outlook.links.text()
         return meta

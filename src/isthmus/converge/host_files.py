@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, Refused
 from isthmus.kernel.files import drop_file, is_kept, link_target, read_file, read_text
+from isthmus.kernel.netns_locate import cookie_alive
 from isthmus.model.host import Directory, File, Symlink
 from isthmus.model.network import Forwarding
 from isthmus.planner.names import ETC_NETNS
@@ -12,14 +13,24 @@ from isthmus.store.journal import forget_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from isthmus.store.lock import Lock
-    from isthmus.store.sqlite import Database
+    from isthmus.converge.host import Host
 
 __all__ = ["forget", "is_masked", "kept_forwarding"]
 
 
-def forget(db: Database, lock: Lock, boot_id: str, cookie: int) -> None:
-    """Forget what was bound to a kernel that is gone, and take the files of its namespaces away."""
+def forget(host: Host, boot_id: str, cookie: int) -> None:
+    """Forget what was bound to a kernel that is gone, and take the files of its namespaces away.
+
+    Raises:
+        Refused: it is not gone; another network namespace of this boot, which lives, is what the state is of.
+    """
+    db = host.db
+    known = db.meta("cookie")
+    if db.meta("boot_id") == boot_id and isinstance(known, int) and cookie_alive(known):
+        raise Refused(
+            f"the state in {host.directory} is of another network namespace, which still lives",
+            hint="work inside that namespace, or set ISTHMUS_STATE_DIR for this one",
+        )
     try:
         for row in db.rows("namespaces", "made").values():
             _drop_names(f"{ETC_NETNS}/{row.id}")
@@ -27,7 +38,7 @@ def forget(db: Database, lock: Lock, boot_id: str, cookie: int) -> None:
             drop_file(Directory(path=ETC_NETNS))
     except IsthmusError:
         pass  # a read-only /etc: they stay, and stop nobody
-    forget_host(db, lock, boot_id, cookie, kept_forwarding(db.rows("forwarding")))
+    forget_host(db, host.lock, boot_id, cookie, kept_forwarding(db.rows("forwarding")))
 
 
 def _drop_names(directory: str) -> None:

@@ -156,8 +156,9 @@ class Outlook:
         if not bridges:
             return before, after
         read = {bridge: read_link_local(self._access, bridge) for bridge in bridges}
-        has = {bridge: found for bridge, (found, _) in read.items() if found is not None}
         needs = {bridge: needed for bridge, (_, needed) in read.items() if needed is not None}
+        # One that lacks it was to have it before: else that would be of the edit, whichever that is.
+        has = needs | {bridge: found for bridge, (found, _) in read.items() if found is not None}
         return before.replace(link_locals=has), after.replace(link_locals=needs)
 
     def _of_namespaces(self, old: Record, new: Record) -> tuple[Facts, Facts]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from isthmus.converge.course import is_closing
+from isthmus.converge.course import is_closing, of_the_edit
 from isthmus.converge.pending import what_is_left
 from isthmus.converge.rows import lent_to
 from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from isthmus.converge.host import Host
     from isthmus.store.journal import Entry
 
-__all__ = ["end", "follow", "lasts", "note_aside", "take_back", "undo"]
+__all__ = ["end", "follow", "is_aside", "lasts", "take_back", "undo"]
 
 _PASSING: Final = frozenset(
     {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EIO}
@@ -42,15 +42,9 @@ def lasts(error: BaseException) -> bool:
     return isinstance(error, IsthmusError) and not isinstance(error, StoreError | Unavailable | NotPermitted)
 
 
-def note_aside(host: Host, error: IsthmusError, course: Course, edit: Edit) -> None:
-    """Note an error that may be of something that was crooked before, and is not what the edit asks for.
-
-    Raises:
-        IsthmusError: it is of the edit, or may pass.
-    """
-    if not lasts(error) or not edit or course.of_the_edit.plan == course.plan:
-        raise error
-    host.notes.append(f"something else was not mended: {error}")
+def is_aside(error: BaseException, course: Course, edit: Edit) -> bool:
+    """Whether a change may have failed at something that was crooked before, and is not what its edit asks for."""
+    return lasts(error) and bool(edit) and of_the_edit(course).plan != course.plan
 
 
 def end(host: Host, entry: Entry) -> None:

@@ -185,8 +185,7 @@ class Beside:
 
     def _around(self, row: Publish) -> Record:
         """Return a record that tells where a publish leads."""
-        known = row.namespace in self._record.namespaces
-        return self._record if known else load_slice(self._host.db, [row.namespace])
+        return self._record if self._record.has_whole(row.namespace) else load_slice(self._host.db, [row.namespace])
 
 
 def _opened(record: Record, row: Publish) -> set[Address]:

@@ -9,21 +9,19 @@ is (it becomes nobody's), and what such a network without members is called (the
 from __future__ import annotations
 
 import os
-import time
 
 from isthmus.converge import Host
 from isthmus.converge.outlook import run_directory
 from isthmus.engine.forwarding import file_rows
 from isthmus.engine.lan import found_subnets
-from isthmus.errors import IsthmusError, NotFound, NotPermitted, Refused, StoreError
+from isthmus.errors import NotFound, NotPermitted, Refused
 from isthmus.kernel.files import read_text
-from isthmus.kernel.netns import Inside, cookie, named, open_netns, own_cookie
+from isthmus.kernel.netns import Inside, boot_identity, cookie, named, open_netns, own_cookie
 from isthmus.kernel.netns_locate import candidates
 from isthmus.kernel.ruleset import set_elements
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.host import HOST, LIVE_GROUP, Element, LinkAddress
 from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record, Row, Subnet
-from isthmus.model.plan import Report
 from isthmus.model.ruleset import PROTOCOL_NAMES, SETS
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -37,10 +35,9 @@ from isthmus.planner.leases import bridge_name, identifier_of, member_name
 from isthmus.planner.marks import Mark, parse_mark
 from isthmus.planner.names import ETC_NETNS
 from isthmus.planner.ways import OUT
+from isthmus.store.anew import replace
 from isthmus.store.edit import Edit
-from isthmus.store.journal import pending
-from isthmus.store.lock import state_directory
-from isthmus.store.sqlite import Database
+from isthmus.store.lock import Lock, state_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,60 +46,46 @@ if TYPE_CHECKING:
     from isthmus.netlink.rtnl.link import Link
     from isthmus.netlink.rtnl.rule import PolicyRule
 
-__all__ = ["rebuild", "set_state_aside"]
+__all__ = ["rebuild"]
 
 
-def set_state_aside(directory: str | None = None) -> str | None:
-    """Rename the state file (and its log) out of the way; return the new name, None if there is none.
+def rebuild(directory: str | None = None) -> tuple[str, ...]:
+    """Make the record of this host anew from the marks in the kernel, in which nothing changes; return what to note.
+
+    What is crooked then a `repair` puts right. A kill leaves the old record or the new one. It takes the lock itself.
 
     Raises:
-        Refused: a change waits to be confirmed, and the file alone has the way back.
+        Refused: a change waits to be confirmed, and the state file alone has the way back; or what the firewall's sets
+            tell of networks is lost.
     """
     directory = directory or state_directory()
-    _check_pending(directory)
-    path, suffixes = f"{directory}/state.db", ("", "-wal", "-shm")
-    stamp, number = f"{path}.{time.strftime('%Y%m%d-%H%M%S')}", 1
-    aside = stamp
-    while any(os.path.lexists(aside + suffix) for suffix in suffixes):  # one was set aside within this second
-        number += 1
-        aside = f"{stamp}-{number}"
-    there = [suffix for suffix in suffixes if os.path.lexists(path + suffix)]
-    for suffix in there:
-        os.rename(path + suffix, aside + suffix)
-    return aside if there else None
-
-
-def _check_pending(directory: str) -> None:
+    host = Host(directory=directory)
+    lock = Lock(directory)
     try:
-        db = Database(directory, writable=False)
-    except (StoreError, NotPermitted):
-        return  # it is lost, and what waits with it; or whoever calls will be told
-    try:
-        waiting = pending(db)
-    except StoreError:
-        return
+        lock.take()
+        edit = _found(host)
+        boot_id, number = boot_identity()
+        # No version: whoever enters the host next loads the rulesets, with all that is on record.
+        version = "" if "networks" in edit.kinds else None
+        aside = replace(directory, edit, {"boot_id": boot_id, "cookie": number, "version": version})
+        lock.end()  # what a call that died had begun stands now, or is drift
     finally:
-        db.close()
-    if waiting is not None:
-        raise Refused(
-            f"{waiting.verb} waits to be confirmed: the state file alone has the way back",
-            hint="isthmus confirm, or isthmus confirm --revert",
-        )
+        lock.close()
+        host.access.close()
+    kept = (f"the old state file is kept as {aside}",) if aside else ()
+    lost = "what was borrowed of the host cannot be told from the kernel: look at its forwarding sysctls"
+    return (*kept, lost)
 
 
-def rebuild(host: Host) -> Report:
-    """Fill an empty record from the marks in the kernel, then put right what is crooked.
-
-    Raises:
-        IsthmusError: the record is not empty; `set_state_aside` first.
-    """
-    record = host.record()
-    if record != Record.empty():
-        raise IsthmusError("the record is not empty", hint="isthmus repair puts the kernel right by it")
+def _found(host: Host) -> Edit:
+    """Return the edit that leads from an empty record to what is found."""
     finder = _Finder(host)
-    edit = Edit(puts=(*finder.rows(), *file_rows(record)), drops=tuple(finder.our_addresses()))
-    host.notes.append("what was borrowed of the host cannot be told from the kernel: look at its forwarding sysctls")
-    return host.change("rebuild", edit, EVERYTHING)
+    finder.check_whole()
+    nothing = Record.empty()
+    edit = Edit(puts=(*finder.rows(), *file_rows(nothing)))
+    ours = set(finder.our_addresses())
+    theirs = host.plan(nothing, edit.on(nothing), EVERYTHING).found
+    return edit.plus(Edit(puts=tuple(row for row in theirs if row.name not in ours)))
 
 
 class _Inner:
@@ -156,6 +139,23 @@ class _Finder:
         yield from links
         yield from self._publishes(networks, attachments)
 
+    def check_whole(self) -> None:
+        """Check that the sets tell of each bridge of ours what network it is: its marks do not.
+
+        Raises:
+            Refused: they do not, since somebody deleted or flushed the table.
+        """
+        named = {part for one in self._elements for part in one.parts}
+        for link in self._links:
+            mark = _mark(link)
+            if mark is None or link.group != LIVE_GROUP:
+                continue
+            if link.name not in named if mark.kind == "network" else mark.kind == "attachment" and not named:
+                raise Refused(
+                    f"cannot make the record anew: what table inet isthmus said of link {link.name} is lost",
+                    hint="isthmus repair loads it again by the state file, if that is sound",
+                )
+
     def _parts(self, name: str) -> list[tuple[object, ...]]:
         return [one.parts for one in self._elements if one.name == name]
 
@@ -203,15 +203,15 @@ class _Finder:
                 return name
         return ""
 
-    def our_addresses(self) -> Iterator[tuple[str, str]]:
-        """Yield, as drops, what would be borrowed of adopted bridges, but bears our protocol number."""
+    def our_addresses(self) -> Iterator[str]:
+        """Yield the names of what would be borrowed of adopted bridges, but bears our protocol number."""
         bridges = {parts[0] for parts in self._parts("adopted")}
         for payload in self._host.access.route(HOST).dump(rtnl_address.all_addresses()):
             one = rtnl_address.decode(payload)
             bridge = self._names.get(one.index, "")
             if bridge in bridges and one.proto == rtnl_address.IFA_PROTO_ISTHMUS:
                 item = LinkAddress(netns=HOST, ifname=bridge, address=one.address, length=one.length)
-                yield "borrowed", address_name(item)
+                yield address_name(item)
 
     def _argv(self, command: str) -> list[str]:
         """Return what a command was started with, if it was."""

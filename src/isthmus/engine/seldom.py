@@ -38,7 +38,6 @@ __all__ = [
     "remove_network",
     "repair",
     "run",
-    "set_state_aside",
     "stop",
     "switch_forwarding",
     "up",
@@ -159,18 +158,11 @@ def repair(host: Host) -> Report:
     return mending.repair(host)
 
 
-def rebuild(host: Host) -> Report:
-    """Fill an empty record from the marks in the kernel (rebuilding.py)."""
+def rebuild(directory: str | None = None) -> tuple[str, ...]:
+    """Make the record anew from the marks in the kernel, before a `repair`; return what to note (rebuilding.py)."""
     from isthmus.engine import rebuilding
 
-    return rebuilding.rebuild(host)
-
-
-def set_state_aside(directory: str | None = None) -> str | None:
-    """Rename the state file out of the way; return its new name, None if there is none (rebuilding.py)."""
-    from isthmus.engine import rebuilding
-
-    return rebuilding.set_state_aside(directory)
+    return rebuilding.rebuild(directory)
 
 
 def run(host: Host, wish: RunWish, supervisor: Supervisor | None = None) -> Ran:

@@ -61,7 +61,7 @@ class Applier:
     After it: `cookies` holds the cookie of each namespace made, `generation` the nf_tables generation after
     the last batch (None: none was sent), `loaded` the fingerprint of the rulesets when
     one was loaded or taken away (empty: none is left). `leased` is called when a DHCP client of a
-    namespace has its lease.
+    namespace has its lease, `made` with the cookie of each namespace before its name leads there.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Applier:
         self.generation: int | None = None
         self.loaded: str | None = None
         self.leased: Callable[[str], None] | None = None
+        self.made: Callable[[str, int], None] | None = None
 
     @property
     def trashed(self) -> bool:
@@ -271,7 +272,8 @@ class Applier:
         if isinstance(step, Remove):
             kernel_netns.remove(item.name)
         else:
-            self.cookies[item.name] = cookie = kernel_netns.make(item.name)
+            cookie = kernel_netns.make(item.name, self.made)
+            self.cookies[item.name] = cookie
             self._access.made(item.name, cookie)
 
 

@@ -19,6 +19,7 @@ from isthmus.kernel.libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, MS_REC, MS_SH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Final
 
@@ -275,8 +276,8 @@ def check_name(name: str, field: str = "name") -> None:
         )
 
 
-def make(name: str) -> int:
-    """Make a named network namespace as `ip netns add` does, with `lo` up; return its cookie.
+def make(name: str, learned: Callable[[str, int], None] | None = None) -> int:
+    """Make a netns as `ip netns add` does, `lo` up; return its cookie, told to `learned` before the name leads there.
 
     An empty file of that name which nothing is mounted on (a call was killed there) is taken over.
 
@@ -285,16 +286,18 @@ def make(name: str) -> int:
         NotPermitted, KernelError: the kernel's refusal; nothing is left then.
     """
     check_name(name)
-    path = f"{RUN}/{name}"
-    home = _home()
+    path, home = f"{RUN}/{name}", _home()
     try:
         _share_run()
         _create(name, path)
         try:
             try:
                 unshare(CLONE_NEWNET)
+                number = _raise_lo()
+                if learned is not None:
+                    learned(name, number)
                 mount(_OWN, path, "none", MS_BIND)
-                return _raise_lo()
+                return number
             finally:
                 _go_back(home.now)
         except BaseException:

@@ -289,8 +289,9 @@ class Record(Value):
     A record may be a slice: all networks, but only some namespaces and what hangs on them. What it must know
     of the rest is told by `loopback_elsewhere` (networks of which a namespace outside needs 127.0.0.1 to be
     translated), `published_elsewhere` (those of which one outside has any publish), `hosts_elsewhere` (addresses
-    of the host at which one outside is published) and `made_elsewhere` (whether one outside is ours). The dicts
-    are never changed in place.
+    of the host at which one outside is published) and `made_elsewhere` (whether one outside is ours). `ends` are
+    namespaces outside that direct links lead to: they are in it, what else hangs on them is not. The dicts are never
+    changed in place.
     """
 
     __slots__ = ("_by_namespace", "_holders")
@@ -310,6 +311,7 @@ class Record(Value):
     published_elsewhere: frozenset[str] = frozenset()
     hosts_elsewhere: frozenset[Address] = frozenset()
     made_elsewhere: bool = False
+    ends: frozenset[str] = frozenset()
 
     @classmethod
     def empty(cls) -> Record:
@@ -325,6 +327,10 @@ class Record(Value):
                 if hasattr(self, memo):
                     object.__setattr__(found, memo, getattr(self, memo))
         return found
+
+    def has_whole(self, namespace: str) -> bool:
+        """Whether all that hangs on a namespace is in it."""
+        return namespace in self.namespaces and namespace not in self.ends
 
     def attachments_of(self, namespace: str) -> tuple[Attachment, ...]:
         """Return a namespace's attachments in the order of attaching."""

@@ -67,7 +67,7 @@ class Facts(Value):
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
     the interfaces of networks with uplink `nic` that are there, by their names on record; `link_locals`: the
-    link-local address of ours that an adopted bridge has (before a plan), or needs since it has none (after it);
+    link-local address of ours that an adopted bridge has (before a plan), or needs since it has none;
     `gone`: bridges that are not there and stay so, on which nothing can be; `leases`: those of attachments whose
     address is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody else's;
     `links`: those that have the host's addresses, where one may be published at; no bridges of ours.

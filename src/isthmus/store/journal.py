@@ -24,6 +24,7 @@ from isthmus.store.sqlite import Database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final
 
     from isthmus.model.network import Borrowed
@@ -38,6 +39,7 @@ __all__ = [
     "confirm",
     "entries",
     "forget_host",
+    "make_anew",
     "pending",
     "settle",
     "take_back",
@@ -47,6 +49,7 @@ APPLYING: Final = "applying"
 LEAVING: Final = "leaving"
 PENDING: Final = "pending"
 REST_S: Final = 60.0
+_BOUND: Final = ("leases", "multihomed", "journal", "trash", "meta")  # to the kernel, beside rows of the record
 
 
 class Entry(Value):
@@ -248,10 +251,8 @@ def forget_host(db: Database, lock: Lock, boot_id: str, cookie: int, kept: tuple
         puts = tuple(row for row in waiting.edit.puts if isinstance(row, Network))
         drops = tuple(one for one in waiting.edit.drops if one[0] == "networks")
         _write(db, Edit(puts=puts, drops=drops), Record.empty(), Record.empty(), 0.0)
-    for kind in KEYS:
-        db.run(f"DELETE FROM {kind}" + " WHERE transient" * (kind == "networks"))
-    for kind in ("leases", "multihomed", "journal", "trash", "meta"):
-        db.run(f"DELETE FROM {kind}")
+    _forget(db, (*(kind for kind in KEYS if kind != "networks"), *_BOUND))
+    db.run("DELETE FROM networks WHERE transient")
     db.set_meta("boot_id", boot_id)
     db.set_meta("cookie", cookie)
     for row in kept:
@@ -260,3 +261,23 @@ def forget_host(db: Database, lock: Lock, boot_id: str, cookie: int, kept: tuple
         _wait(db, Entry(id=0, verb="boot", phase=APPLYING, host=True, namespaces=None, edit=Edit()))
     db.run("COMMIT")
     lock.end()
+
+
+def make_anew(db: Database, edit: Edit, meta: dict[str, object]) -> None:
+    """Make an edit, and these facts about the host, all that is on record."""
+    db.durable(True)
+    db.run("BEGIN IMMEDIATE")
+    try:
+        _forget(db, (*KEYS, *_BOUND, "cursors"))
+        _write(db, edit, Record.empty(), edit.on(Record.empty()), 0.0)
+        for key, value in meta.items():
+            db.set_meta(key, value)
+        db.run("COMMIT")
+    except BaseException:
+        db.roll_back()
+        raise
+
+
+def _forget(db: Database, tables: Iterable[str]) -> None:
+    for table in tables:
+        db.run(f"DELETE FROM {table}")

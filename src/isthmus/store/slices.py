@@ -55,6 +55,7 @@ def load_slice(db: Database, namespaces: Sequence[str]) -> Record:
         forwarding=db.seldom("forwarding"),
         borrowed=db.seldom("borrowed"),
         made_elsewhere=bool(db.all(f"SELECT 1 FROM namespaces WHERE made AND id NOT IN ({marks}) LIMIT 1", namespaces)),
+        ends=frozenset(known).difference(namespaces),
     )
 
 

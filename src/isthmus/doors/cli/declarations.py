@@ -120,15 +120,15 @@ def _name_in(path: str) -> str:
 
 
 def _repair(session: Session, given: Given) -> int:
-    from isthmus.engine import rebuild, repair, set_state_aside
+    from isthmus.engine import rebuild, repair
 
-    verb = repair
     if given.has("rebuild"):
-        aside = set_state_aside()
-        if aside is not None:
-            note(f"the old state file is kept as {aside}")
-        verb = rebuild
-    tell(session.change(verb, waits=True), given, totals=True)
+        from isthmus.doors.cli.session import check_rights
+
+        check_rights()
+        for one in rebuild():
+            note(one)
+    tell(session.change(repair, waits=True), given, totals=True)
     return 0
 
 

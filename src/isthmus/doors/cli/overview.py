@@ -28,8 +28,10 @@ def show(session: Session, given: Given) -> int:
         waits = found["unconfirmed"]
         when = f"in {waits['seconds']} s" if waits["seconds"] else "by the next changing call: it is overdue"
         note(f"{waits['verb']} waits for `isthmus confirm`: it is taken back {when}")
-    for name in found["gone"]:
-        note(f"namespace {name} is gone: isthmus repair clears what hung on it")
+    for one in found["namespaces"]:
+        if not one["alive"]:
+            what = "makes it again, unless another has its name" if one["made"] else "clears what hung on it"
+            note(f"namespace {one['name']} is gone: isthmus repair {what}")
     for row in found["ports"]:
         if row["bound_by"]:
             note(f"published port {row['spec']} has since been bound by {row['bound_by']}")

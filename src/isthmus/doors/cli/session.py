@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["Session"]
+__all__ = ["Session", "check_rights"]
 
 # linux/capability.h
 _CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
@@ -42,7 +42,7 @@ class Session:
         Raises:
             NotPermitted: this process may not change networks.
         """
-        _check_rights()
+        check_rights()
         host = Host()
         host.progress = progress()
         with host:
@@ -72,7 +72,12 @@ class Session:
             note(f"dead links are left to the next call: {error.message}")
 
 
-def _check_rights() -> None:
+def check_rights() -> None:
+    """Check that this process may change networks.
+
+    Raises:
+        NotPermitted: it may not.
+    """
     if os.geteuid() == 0:
         return  # root, also of a user namespace; whether that is enough here the kernel says
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:

@@ -1,0 +1,108 @@
+"""What can be mended where not all can: by namespace, and there or on the host by link.
+
+The whole is tried first, since that is one plan. Where a part fails, so may what hangs on it; that is told once.
+"""
+
+from __future__ import annotations
+
+from isthmus.converge.recovery import is_aside, lasts
+from isthmus.errors import IsthmusError
+from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, LinkAddress, Route, Sysctl, Veth
+from isthmus.planner.desired import Scope
+from isthmus.store.edit import Edit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from isthmus.converge.course import Course
+    from isthmus.converge.host import Host
+    from isthmus.model.host import HostObject
+
+__all__ = ["is_left"]
+
+
+def is_left(
+    host: Host, verb: str, edit: Edit, scope: Scope, course: Course, cause: IsthmusError, *, is_part: bool
+) -> bool:
+    """Whether an edit is left to be made, without what was crooked before; where there is none, mend what can be.
+
+    `cause` was raised by the course, `is_part`: of a part already.
+
+    Raises:
+        IsthmusError: the cause, or what cannot be mended (`several` has each where there are more).
+    """
+    if is_aside(cause, course, edit):
+        host.notes.append(f"something else was not mended: {cause}")
+        return True
+    if edit or is_part or not lasts(cause):
+        raise cause
+    failed: list[IsthmusError] = []
+    for part in _parts(host, scope):
+        if _try(host, verb, part, _whole) is not None:
+            failed += _by_link(host, verb, part)
+    found = list({one.message: one for one in failed}.values())
+    if len(found) > 1:
+        found[0].several = tuple(found)
+    if found:
+        raise found[0]
+    return False
+
+
+def _parts(host: Host, scope: Scope) -> Iterator[Scope]:
+    if scope.host:
+        yield Scope(host=True, namespaces=frozenset())
+    names = host.record(scope).namespaces
+    for name in names if scope.namespaces is None else scope.namespaces & names.keys():
+        yield Scope(host=False, namespaces=frozenset((name,)))
+
+
+def _by_link(host: Host, verb: str, scope: Scope) -> Iterator[IsthmusError]:
+    """Mend what is of no link, then one after the other; yield what fails. Without the first nothing is, nor open."""
+    record = host.record(scope)
+    links = dict.fromkeys(_link_of(step.item) for step in host.plan(record, record, scope).plan.steps)
+    for link in sorted(links, key=bool):
+        error = _try(host, verb, scope, _of_link(link))
+        if error is not None:
+            yield error
+            if not link:
+                return
+
+
+def _of_link(link: str) -> Callable[[Course], Course]:
+    def only(course: Course) -> Course:
+        steps = tuple(step for step in course.plan.steps if _link_of(step.item) == link)
+        return course.replace(plan=course.plan.replace(steps=steps))
+
+    return only
+
+
+def _try(host: Host, verb: str, scope: Scope, only: Callable[[Course], Course]) -> IsthmusError | None:
+    try:
+        host.change(verb, Edit(), scope, only=only)
+    except IsthmusError as error:
+        if not lasts(error):
+            raise
+        return error
+    return None
+
+
+def _whole(course: Course) -> Course:
+    return course
+
+
+def _link_of(item: HostObject) -> str:
+    """Return the link that an object is, or hangs on; empty: none."""
+    match item:
+        case Bridge():
+            return item.name
+        case BridgedNic():
+            return item.bridge
+        case Veth():
+            return item.peer_name if item.netns == HOST else item.name
+        case LinkAddress() | Autoconf() | Route():
+            return item.ifname
+        case Sysctl() if item.name.count("/") == 4:
+            return item.name.split("/")[3]
+        case _:
+            return ""
