@@ -96,9 +96,10 @@ class Dumper:
         Of what is `doomed` (not wished any more) it matters only that it is there, and of some not even that.
         What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or is
         taken to be there and goes with it; but what a new link of that name is to have may be on the old one otherwise.
-        What is `fresh` is not there, sysctls and directories excepted. A command whose namespace is to be made again is
-        one to be started again. A DHCP client that is not there and ought to be (`missed`) is one that has ended: after
-        a boot, too. `loopback`: whether `lo` of namespaces is looked at.
+        Of pairs with one name the doomed come first in `known`. What is `fresh` is not there, sysctls and directories
+        excepted. A command whose namespace is to be made again is one to be started again. A DHCP client that is not
+        there and ought to be (`missed`) is one that has ended: after a boot, too. `loopback`: whether `lo` of
+        namespaces is looked at.
         """
         state: HostState = {}
         elements: list[Element] = []
@@ -137,7 +138,8 @@ class Dumper:
             return self._nic(item, is_doomed=is_doomed)
         if not isinstance(item, Veth):
             return self._read(item)
-        found = self._doomed_veth(item) if is_doomed else self._read(item)
+        is_anothers = (item.netns, item.name) in self._falling  # which has the name still, and makes way
+        found = self._doomed_veth(item) if is_doomed else None if is_anothers else self._read(item)
         if found is None or is_doomed:
             ends = {(item.netns, item.name), (item.peer_netns, item.peer_name)}
             self._bare |= ends

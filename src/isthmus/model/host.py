@@ -193,7 +193,8 @@ class BridgedNic(Value):
 class Veth(Value):
     """A veth pair: the near end in `netns`, the far (peer) end in `peer_netns`; both up.
 
-    On an attachment the near end is the host's, a port of bridge `master`. `mac` None: the kernel's choice.
+    On an attachment the near end is the host's, a port of bridge `master`, and its name is the pair's alone. Any other
+    pair is known by where it leads, too: one that leads elsewhere is another. `mac` None: the kernel's choice.
     `marked`: the near end is in our group.
     """
 
@@ -213,7 +214,8 @@ class Veth(Value):
 
     @property
     def key(self) -> Key:
-        return ("veth", self.netns, self.name)
+        near = ("veth", self.netns, self.name)
+        return near if self.netns == HOST else (*near, self.peer_netns)
 
 
 class LinkAddress(Value):

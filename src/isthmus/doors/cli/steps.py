@@ -99,7 +99,7 @@ def lines(plan: Plan, *, verbose: bool = False) -> list[Line]:
         if head is None:
             found[(sign, item.key) if item.key in heads.values() else number] = Line(sign=sign, text=_text(step))
         elif detail := _detail(item):
-            is_far = (item.netns, item.ifname) in far if isinstance(item, LinkAddress | Autoconf | Route) else False
+            is_far = isinstance(item, LinkAddress | Autoconf | Route) and (sign, item.netns, item.ifname) in far
             details.setdefault((sign, head), ([], []))[is_far].append(detail)
     shown = []
     for key, line in found.items():
@@ -108,10 +108,10 @@ def lines(plan: Plan, *, verbose: bool = False) -> list[Line]:
     return shown + [Line(sign=sign, text=text) for sign, text in port_lines(ports)]
 
 
-def _far_ends(plan: Plan) -> set[tuple[str, str]]:
+def _far_ends(plan: Plan) -> set[tuple[str, str, str]]:
     """Return the second end of each direct link, as its line names them: what hangs on it is said after the first's."""
-    items = [step.item for step in plan.steps]
-    return {(one.peer_netns, one.peer_name) for one in items if isinstance(one, Veth) and one.netns != HOST}
+    steps = [(sign_of(step), step.item) for step in plan.steps]
+    return {(sign, one.peer_netns, one.peer_name) for sign, one in steps if isinstance(one, Veth) and one.netns != HOST}
 
 
 def _heads(plan: Plan) -> dict[object, object]:
@@ -279,6 +279,8 @@ def _veth(item: Veth) -> str:
         return f"link {item.peer_name} in {item.peer_netns} on {item.master}"
     if item.netns == HOST:
         return f"link {item.name}"
+    if not item.peer_name:
+        return f"link {item.name} in {item.netns}, which leads elsewhere"
     return f"link {item.name} in {item.netns} to {item.peer_name} in {item.peer_netns}"
 
 
