@@ -211,7 +211,14 @@ def test_what_else_is_behind_an_adopted_bridge_is_the_lan(lab: Lab, bridge_nf: i
     for name in ("a", "shut", "open", "pal"):
         host.netns(name).serve(name, 80, 81)
     host.serve("host", 7001)
-    silent = [(HOST4, 8081), ("2001:db8::2", 8081), ("10.8.0.2", 80), ("fd08::2", 80), ("10.7.0.2", 81), ("fd07::2", 81)]
+    silent = [
+        (HOST4, 8081),
+        ("2001:db8::2", 8081),
+        ("10.8.0.2", 80),
+        ("fd08::2", 80),
+        ("10.7.0.2", 81),
+        ("fd07::2", 81),
+    ]
     silent += [("10.9.0.2", 80), ("fd09::2", 80), ("10.9.0.1", 7001), ("fd09::1", 7001)]
     assert {(*one, x.probe(*one, timeout=0.5)) for one in silent} == {(*one, "timed out") for one in silent}
     answering = {(HOST4, 8082): "pal", ("10.7.0.2", 80): "open", ("fd07::2", 80): "open", ("2001:db8::2", 8082): "pal"}
