@@ -188,6 +188,24 @@ def test_our_other_networks_are_kept_apart_from_an_adopted_one(far: Lab) -> None
     assert foreign(far) == FOREIGN
 
 
+@pytest.mark.parametrize(("target", "seen"), [("192.0.2.2", "192.0.2.1"), ("2001:db8:2::2", "2001:db8:2::1")])
+def test_a_member_goes_by_the_gateway_to_a_neighbour_on_the_same_wire(
+    lab: Lab, bridge_nf: int, target: str, seen: str
+) -> None:
+    """The host redirects it to the neighbour itself, which knows no way back."""
+    assert bridge_nf in (0, 1)
+    build(lab, stp=0)
+    drive(lab.host, CREATE + MEMBERS)
+    wait_for(lambda: is_settled(lab), "our ports")
+    a = lab.host.netns("a")
+    assert [a.probe(target, 80) for _ in range(3)] == [f"x {seen} 80"] * 3
+    assert a.pings(target)
+    assert a.ip_json("route", "get", target)[0]["gateway"] in ("10.9.0.1", "fd09::1")
+    a.sysctl("net/ipv6/conf/eth0/accept_redirects", 1)
+    lab.host.isthmus("repair")
+    assert a.sysctl("net/ipv6/conf/eth0/accept_redirects") == "0"
+
+
 BESIDE: Final = """
 do(create_network, network('shut', '10.6.0.0/24', 'fd06::/64', uplink='none'))
 do(create_network, network('open', '10.7.0.0/24', 'fd07::/64', uplink='routed'))

@@ -36,6 +36,7 @@ from isthmus.model.host import (
     Ruleset,
     Symlink,
     Sysctl,
+    Unredirected,
     Veth,
 )
 from isthmus.model.ruleset import SETS
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dumper"]
 
-_ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Route, Rule, HostsLine, Element})
+_ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Unredirected, Route, Rule, HostsLine, Element})
 # Whose removal is content when they are gone already, at no cost.
 _TOLERANT: Final = frozenset({HostsLine, Element})
 
@@ -125,7 +126,7 @@ class Dumper:
 
     def _linked(self, item: HostObject, *, is_doomed: bool) -> HostObject | None:
         """Read an object, unless the link that it hangs on is not there, or about to go."""
-        if isinstance(item, LinkAddress | Autoconf | Route):
+        if isinstance(item, LinkAddress | Autoconf | Unredirected | Route):
             link = (item.netns, item.ifname)
             if link not in self._bare:
                 return self._read(item)
@@ -166,6 +167,10 @@ class Dumper:
                 from isthmus.kernel.autoconf import read_autoconf
 
                 return read_autoconf(self._access, item)
+            case Unredirected():
+                from isthmus.kernel.redirects import is_unredirected
+
+                return item if is_unredirected(self._access, item) else None
             case Route():
                 return self._route(item)
             case Rule():

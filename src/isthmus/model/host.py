@@ -43,6 +43,7 @@ __all__ = [
     "Ruleset",
     "Symlink",
     "Sysctl",
+    "Unredirected",
     "Veth",
 ]
 
@@ -258,6 +259,22 @@ class Autoconf(Value):
         return tuple((f"net/ipv6/conf/{self.ifname}/{name}", str(int(value))) for name, value in values.items())
 
 
+class Unredirected(Value):
+    """That a link inside heeds no ICMPv6 redirect past its gateway (IPv4's are not sent: docs/decisions/0003)."""
+
+    netns: str
+    ifname: str
+
+    @property
+    def key(self) -> Key:
+        return ("unredirected", self.netns, self.ifname)
+
+    @property
+    def sysctl(self) -> str:
+        """The switch inside: 0, where it is 1 by default."""
+        return f"net/ipv6/conf/{self.ifname}/accept_redirects"
+
+
 class Route(Value):
     """A unicast route of a table (0: main); `prefix` of length 0 is the default route."""
 
@@ -347,6 +364,7 @@ HostObject = (
     | Veth
     | LinkAddress
     | Autoconf
+    | Unredirected
     | Route
     | Rule
     | Element

@@ -26,6 +26,7 @@ from isthmus.model.host import (
     Ruleset,
     Symlink,
     Sysctl,
+    Unredirected,
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
@@ -52,6 +53,7 @@ _KINDS: Final = {
     Veth: "veth",
     LinkAddress: "address",
     Autoconf: "autoconf",
+    Unredirected: "unredirected",
     Route: "route",
     Rule: "rule",
     Element: "element",
@@ -151,7 +153,7 @@ def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object
     match item:
         case Rule() | Route() if isinstance(item, Rule) or item.table:
             return heads.get(("ways", item.netns))
-        case LinkAddress() | Autoconf() | Route():
+        case LinkAddress() | Autoconf() | Unredirected() | Route():
             return heads.get((sign, item.netns, item.ifname))
         case File() | Directory() | Symlink() | HostsLine():
             if item.path.startswith("/etc/sysctl.d"):
@@ -250,6 +252,8 @@ def _noun(item: HostObject) -> str:
             return f"address {item.address}/{item.length} on {item.ifname}{_inside(item.netns)}"
         case Autoconf():
             return f"router advertisements on {item.ifname}{_inside(item.netns)}"
+        case Unredirected():
+            return f"ICMPv6 redirects not heeded on {item.ifname}{_inside(item.netns)}"
         case Route():
             prefix = "default" if item.prefix.length == 0 else str(item.prefix)
             return f"route {prefix} via {item.via}{_inside(item.netns)}{', by source' if item.table else ''}"
