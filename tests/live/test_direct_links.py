@@ -105,3 +105,28 @@ def test_a_link_of_another_is_not_taken_over(lab: Lab, owner: str, claim: str) -
     up(lab.host, f"name: two\nlinks: [{link('a', 'b', 2)}]\n")  # one beside it is another
     drive(lab.host, 'do(down, "two")')
     assert snapshot(lab.host.netns("a")) == before
+
+
+@pytest.mark.parametrize("makes", ["neither", "one"])
+def test_a_deleted_link_by_command_stays_away_where_no_verb_could_take_it(lab: Lab, makes: str) -> None:
+    host = lab.host
+    host.run("ip", "netns", "add", "a")
+    host.run("ip", "netns", "add", "b") if makes == "neither" else host.isthmus("ns", "create", "b")
+    host.isthmus("connect", "a", "b", "--ip-a", "10.9.0.1/30", "--ip-b", "10.9.0.2/30")
+    host.run("ip", "-netns", "a", "link", "delete", "dev", "veth0")
+    told = host.isthmus("repair")
+    assert ("the link of a to b was deleted, and is forgotten" in told.stderr) == (makes == "neither")
+    assert host.netns("a").pings("10.9.0.2") == (makes == "one")
+    assert host.isthmus("repair").stdout == "nothing to change\n"
+
+
+def test_a_deleted_link_of_others_namespaces_comes_back_with_no_other_verb(lab: Lab) -> None:
+    for name in ("a", "b"):
+        lab.host.run("ip", "netns", "add", name)
+    lab.host.isthmus("connect", "a", "b")
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24")
+    lab.host.run("ip", "-netns", "b", "link", "delete", "dev", "veth0")
+    lab.host.isthmus("attach", "n", "a")
+    assert [one["ifname"] for one in lab.host.netns("a").ip_json("link", "show")] == ["lo", "eth0"]
+    lab.host.isthmus("connect", "a", "b", "--ip-a", "10.9.0.1/30", "--ip-b", "10.9.0.2/30")
+    assert lab.host.netns("a").pings("10.9.0.2")
