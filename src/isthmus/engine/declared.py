@@ -10,6 +10,7 @@ from isthmus.engine.direct import claims, matched
 from isthmus.engine.faults import Faults
 from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.namespaces import check_new_namespace, note_names
+from isthmus.engine.networks import note_snat
 from isthmus.engine.publishes import Beside, check_host, check_port, is_translated, publish_row
 from isthmus.engine.removing import check_inhabitants, drop, rows_of
 from isthmus.engine.room import Room
@@ -195,6 +196,7 @@ class DeclaredEdit:
                 if before is not None and before.subnets != row.subnets:
                     others = (one for one in self._record.members(wish.name) if one.owner != self._name)
                     check_members(before, row, others)
+                note_snat(self._host, row)
                 self._take(row)
             if trial.failed:
                 self._failed.add(("network", wish.name))
