@@ -25,6 +25,7 @@ _KINDS: Final[dict[str, Any]] = {
         host.Veth,
         host.LinkAddress,
         host.Autoconf,
+        host.Unredirected,
         host.Route,
         host.Rule,
         host.Element,

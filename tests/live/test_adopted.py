@@ -188,6 +188,66 @@ def test_our_other_networks_are_kept_apart_from_an_adopted_one(far: Lab) -> None
     assert foreign(far) == FOREIGN
 
 
+@pytest.mark.parametrize(("target", "seen"), [("192.0.2.2", "192.0.2.1"), ("2001:db8:2::2", "2001:db8:2::1")])
+def test_a_member_goes_by_the_gateway_to_a_neighbour_on_the_same_wire(
+    lab: Lab, bridge_nf: int, target: str, seen: str
+) -> None:
+    """The host redirects it to the neighbour itself, which knows no way back."""
+    assert bridge_nf in (0, 1)
+    build(lab, stp=0)
+    drive(lab.host, CREATE + MEMBERS)
+    wait_for(lambda: is_settled(lab), "our ports")
+    a = lab.host.netns("a")
+    assert [a.probe(target, 80) for _ in range(3)] == [f"x {seen} 80"] * 3
+    assert a.pings(target)
+    assert a.ip_json("route", "get", target)[0]["gateway"] in ("10.9.0.1", "fd09::1")
+    a.sysctl("net/ipv6/conf/eth0/accept_redirects", 1)
+    lab.host.isthmus("repair")
+    assert a.sysctl("net/ipv6/conf/eth0/accept_redirects") == "0"
+
+
+BESIDE: Final = """
+do(create_network, network('shut', '10.6.0.0/24', 'fd06::/64', uplink='none'))
+do(create_network, network('open', '10.7.0.0/24', 'fd07::/64', uplink='routed'))
+do(create_network, network('pal', '10.8.0.0/24', 'fd08::/64', allow=frozenset({'ours'} - {closed})))
+for name, wish in (('shut', '8081:80'), ('open', '80:80'), ('pal', '8082:80')):
+    do(create_namespace, name)
+    do(attach, AttachmentWish(network=name), name, (port(wish),))
+"""
+
+
+@pytest.mark.parametrize("uplink", ["nat", "none"])
+def test_what_else_is_behind_an_adopted_bridge_is_the_lan(lab: Lab, bridge_nf: int, uplink: str) -> None:
+    assert bridge_nf in (0, 1)
+    build(lab, stp=0)
+    host = lab.host
+    drive(host, CREATE.replace("bridge=", f"uplink={uplink!r}, bridge=") + MEMBERS)
+    drive(host, f"closed = 'ours' if {uplink!r} == 'none' else ''\n" + BESIDE)
+    wait_for(lambda: is_settled(lab), "our ports")
+    x = host.netns("x")
+    x.run("ip", "route", "add", "default", "via", "2001:db8:2::1")
+    for name in ("a", "shut", "open", "pal"):
+        host.netns(name).serve(name, 80, 81)
+    host.serve("host", 7001)
+    silent = [
+        (HOST4, 8081),
+        ("2001:db8::2", 8081),
+        ("10.8.0.2", 80),
+        ("fd08::2", 80),
+        ("10.7.0.2", 81),
+        ("fd07::2", 81),
+    ]
+    silent += [("10.9.0.2", 80), ("fd09::2", 80), ("10.9.0.1", 7001), ("fd09::1", 7001)]
+    assert {(*one, x.probe(*one, timeout=0.5)) for one in silent} == {(*one, "timed out") for one in silent}
+    answering = {(HOST4, 8082): "pal", ("10.7.0.2", 80): "open", ("fd07::2", 80): "open", ("2001:db8::2", 8082): "pal"}
+    assert {one: x.probe(*one).split()[0] for one in answering} == answering
+    if uplink == "nat":
+        asked = ((HOST4, 8081), ("2001:db8::2", 8081), ("10.8.0.2", 81), ("fd08::2", 81), ("10.9.0.1", 7001))
+        answers = [host.netns("a").probe(*one).split()[0] for one in asked]
+        assert answers == ["shut", "shut", "pal", "pal", "host"]
+    assert foreign(lab) == FOREIGN
+
+
 TO_MANY: Final = ("224.0.0.251", "255.255.255.255", "ff02::fb")
 SAY: Final = """
 import socket, sys

@@ -45,14 +45,14 @@ def test_all_that_the_host_says_against_a_file_is_said_at_once(
 
 def test_all_that_stands_against_one_network_is_said(lab: Lab, tmp_path: Path) -> None:
     lab.host.run("ip", "route", "add", "unreachable", "fd77::/64")
-    closed = "  n: {subnet: 10.4.0.0/24, uplink: none}\n"
-    text = f"networks:\n{closed}  m: {{subnets: [203.0.113.0/25, 'fd77::/80'], bridge: nix, allow: [n]}}\n"
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.4.0.0/24", "--uplink", "none")
+    text = "networks:\n  m: {subnets: [203.0.113.0/25, 'fd77::/80'], bridge: nix, allow: [n]}\n"
     lines = said(lab, tmp_path, text, 3)
     assert [line.split(": ")[1:3] for line in lines if line.startswith("error: ")] == [
-        ["f.yaml:3:17", "networks.m.subnets[0]"],
-        ["f.yaml:3:33", "networks.m.subnets[1]"],
-        ["f.yaml:3:55", "networks.m.bridge"],
-        ["f.yaml:3:60", "networks.m.allow"],
+        ["f.yaml:2:17", "networks.m.subnets[0]"],
+        ["f.yaml:2:33", "networks.m.subnets[1]"],
+        ["f.yaml:2:55", "networks.m.bridge"],
+        ["f.yaml:2:60", "networks.m.allow"],
     ]
     typed = lab.host.isthmus("network", "create", "m", "--subnet", "203.0.113.0/25", "--bridge", "nix", check=False)
     assert typed.returncode == 3
@@ -61,6 +61,12 @@ def test_all_that_stands_against_one_network_is_said(lab: Lab, tmp_path: Path) -
         f"error: {OVERLAP}",
         "hint: choose another, or say --allow-overlap",
     ]
+
+
+def test_a_pair_that_the_host_makes_of_a_network_without_a_way_out_is_refused(lab: Lab, tmp_path: Path) -> None:
+    lab.host.isthmus("network", "create", "p", "--subnet", "10.4.0.0/24", "--allow", "q")
+    lines = said(lab, tmp_path, "networks:\n  q: {subnet: 10.5.0.0/24, uplink: none}\n", 3)
+    assert lines[0] == "error: f.yaml:2:36: networks.q.uplink: networks q and p cannot be a pair: q has no way out"
 
 
 def test_errors_of_one_class_keep_its_exit_status(lab: Lab, tmp_path: Path) -> None:

@@ -314,7 +314,8 @@ def test_what_others_have_on_a_namespace_or_run_in_it_stays_unless_forced(lab: L
     done = lab.host.isthmus("down", "one", check=False)
     assert done.returncode == 3
     assert done.stderr.splitlines()[0] == (
-        "error: namespace a, b is in use: b on o (by command), 80:80/tcp of a (by command), the link of b to c (of two)"
+        "error: namespaces a, b are in use: "
+        "b on o (by command), 80:80/tcp of a (by command), the link of b to c (of two)"
     )
     with pytest.raises(EngineRefused, match=r"namespace b is in use: b on o .*, or isthmus down one --force"):
         up(lab.host, one + "a: {networks: [n]}}\n")
@@ -335,6 +336,18 @@ def test_down_all_takes_what_declarations_have_on_each_other(lab: Lab) -> None:
     up(lab.host, "name: two\nnamespaces: {b: {}}\nlinks: [[{ns: a, ip: 10.9.0.1/30}, {ns: b, ip: 10.9.0.2/30}]]\n")
     lab.host.isthmus("down", "--all")
     assert snapshot(lab.host) == empty
+
+
+def test_an_address_to_translate_to_that_the_host_lacks_is_noted(lab: Lab) -> None:
+    note = "leave as {}, which this host does not have"
+    made = lab.host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24", "--snat", HOST4)
+    assert "leave as" not in made.stderr
+    made = lab.host.isthmus("network", "create", "m", "--subnet", "10.2.0.0/24", "--snat", "198.51.100.7")
+    assert note.format("198.51.100.7") in made.stderr
+    text = "name: f\nnetworks: {k: {subnets: [10.3.0.0/24], snat: 198.51.100.8}}\n"
+    for verb, status in (("plan", 2), ("up", 0), ("plan", 0)):
+        done = lab.host.isthmus(verb, "-", input=text, check=False)
+        assert (done.returncode, note.format("198.51.100.8") in done.stderr) == (status, True)
 
 
 # Drift

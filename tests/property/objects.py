@@ -26,6 +26,7 @@ from isthmus.model.host import (
     Ruleset,
     Symlink,
     Sysctl,
+    Unredirected,
     Veth,
 )
 from isthmus.model.network import (
@@ -38,12 +39,14 @@ from isthmus.model.network import (
     Namespace,
     Network,
     Publish,
+    Record,
     Row,
     Subnet,
+    host_end,
 )
 from isthmus.model.ruleset import SETS
 
-__all__ = ["ADDRESSES", "ELEMENTS", "MACS", "ROWS", "STATES", "TEXT", "address", "elements", "prefix"]
+__all__ = ["ADDRESSES", "ELEMENTS", "JOINED", "MACS", "ROWS", "STATES", "TEXT", "address", "elements", "prefix"]
 
 
 def address(family: int) -> st.SearchStrategy[Address]:
@@ -124,6 +127,7 @@ _OBJECTS: Final = (
         length=st.integers(8, 9),
     )
     | _make(Autoconf, netns=_SPACE, ifname=_LINK, default_route=st.booleans())
+    | _make(Unredirected, netns=_SPACE, ifname=_LINK)
     | _make(Route, netns=_SPACE, prefix=st.just(Prefix(family=4, number=0, length=0)), via=address(4), ifname=_LINK)
     | _make(Rule, netns=_SPACE, priority=st.just(5), source=address(4), table=st.sampled_from((0, 1)))
     | _make(Process, netns=_SPACE, argv=st.tuples(_SPACE))
@@ -211,3 +215,71 @@ ROWS: Final[st.SearchStrategy[Row]] = st.one_of(
     ),
     st.builds(Borrowed, name=_WORDS, before=_WORDS, gave=_WORDS),
 )
+
+
+# Namespaces joined by networks and by direct links, of few names and addresses.
+
+_NETWORKS: Final = {name: Prefix.parse(f"10.{number}.0.0/24") for number, name in enumerate("mn", 1)}
+_IFNAME: Final = st.sampled_from(("v0", "v1", "v2"))
+_INNER: Final = st.sampled_from([(Address.parse(f"10.9.0.{number}"), 29) for number in range(1, 5)])
+_LINK_END: Final = st.builds(
+    LinkEnd,
+    namespace=_SPACE,
+    ifname=_IFNAME,
+    mac=st.just(Mac.parse("02:00:00:00:00:01")),
+    addresses=st.lists(_INNER, max_size=2, unique=True).map(tuple),
+)
+
+
+@st.composite
+def _attachment(draw: st.DrawFn) -> Attachment:
+    network, space = draw(st.sampled_from(sorted(_NETWORKS))), draw(_SPACE)
+    which = bytes((0, 0, 0, ord(network), ord(space)))
+    return Attachment(
+        id=which.hex(),
+        network=network,
+        namespace=space,
+        ifname=draw(_IFNAME),
+        host_ifname=host_end(which),
+        mac=Mac.parse("02:00:00:00:00:02"),
+        addresses=(_NETWORKS[network].address(_NETWORKS[network].number + draw(st.integers(2, 4))),),
+        priority=0,
+        sequence=0,
+    )
+
+
+def _direct(ends: tuple[LinkEnd, LinkEnd]) -> DirectLink:
+    a, b = ends
+    return DirectLink(id=f"{a.namespace}{a.ifname}{b.namespace}{b.ifname}", a=a, b=b, mtu=1500)
+
+
+def _joined(rows: list[Attachment | DirectLink]) -> Record:
+    """Return a record of the rows that can be together: no namespace has two links of one name."""
+    taken: set[tuple[str, str]] = set()
+    attachments, links = {}, {}
+    for row in rows:
+        ends = (row,) if isinstance(row, Attachment) else (row.a, row.b)
+        names = {(end.namespace, end.ifname) for end in ends}
+        if names & taken or (isinstance(row, Attachment) and row.id in attachments):
+            continue
+        taken |= names
+        if isinstance(row, Attachment):
+            attachments[row.id] = row
+        else:
+            links[row.id] = row
+    networks = {
+        name: Network(
+            name=name,
+            bridge=name,
+            mac=Mac.parse("02:00:00:00:00:03"),
+            subnets=(Subnet(prefix=prefix, gateway=prefix.address(prefix.number + 1)),),
+        )
+        for name, prefix in _NETWORKS.items()
+    }
+    spaces = {name: Namespace(id=name, path=f"/run/netns/{name}", made=True) for name in ("a", "b", "c")}
+    record = Record.empty()
+    return record.replace(networks=networks, namespaces=spaces, attachments=attachments, links=links)
+
+
+_PAIRS: Final = st.tuples(_LINK_END, _LINK_END).filter(lambda ends: ends[0].namespace != ends[1].namespace)
+JOINED: Final = st.lists(_attachment() | _PAIRS.map(_direct), max_size=6).map(_joined)

@@ -8,11 +8,12 @@ import subprocess
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.property.objects import ROWS, STATES, TEXT, address, prefix
+from tests.property.objects import JOINED, ROWS, STATES, TEXT, address, prefix
 
 from isthmus.errors import Refused, StoreError
 from isthmus.model.address import Address, Prefix
 from isthmus.model.host import (
+    HOST,
     Bridge,
     Element,
     File,
@@ -28,7 +29,9 @@ from isthmus.model.host import (
 from isthmus.model.network import Record, Row
 from isthmus.model.plan import Add, Change, Plan, Remove
 from isthmus.model.ruleset import SETS
+from isthmus.planner.desired import EVERYTHING, desired
 from isthmus.planner.diff import diff
+from isthmus.planner.forwarding import Facts
 from isthmus.planner.ipam import allocate, first_free_ifname, free_prefix, ula_prefix
 from isthmus.planner.script import script
 from isthmus.store.edit import Edit
@@ -46,6 +49,8 @@ def applied(plan: Plan, state: HostState) -> HostState:
                 state[step.item.key] = step.item
             case Change():
                 assert state[step.item.key] == step.before
+                if isinstance(step.item, Veth) and isinstance(step.before, Veth) and step.item.netns != HOST:
+                    assert step.item.peer_netns == step.before.peer_netns  # no end of a pair moves
                 if isinstance(step.item, Ruleset):
                     state = {key: item for key, item in state.items() if not is_in(item, step.item)}
                 state[step.item.key] = step.item
@@ -56,15 +61,14 @@ def applied(plan: Plan, state: HostState) -> HostState:
     return state
 
 
+def ends(state: HostState) -> list[tuple[str, str]]:
+    pairs = [item for item in state.values() if isinstance(item, Veth)]
+    return [end for item in pairs for end in ((item.netns, item.name), (item.peer_netns, item.peer_name))]
+
+
 def loose_ends(state: HostState) -> bool:
     """Tell a state that no kernel has: two links of one name in one place."""
-    ends = [
-        end
-        for item in state.values()
-        if isinstance(item, Veth)
-        for end in ((item.netns, item.name), (item.peer_netns, item.peer_name))
-    ]
-    return len(ends) != len(set(ends))
+    return len(ends(state)) != len(set(ends(state)))
 
 
 @given(STATES)
@@ -81,6 +85,18 @@ def test_a_plan_leads_to_the_other_state_and_its_undo_back(one: HostState, other
     assert applied(plan, one) == other
     assert applied(plan.undo(), other) == one
     assert diff(applied(plan, one), other) == Plan()
+
+
+@settings(max_examples=300)
+@given(JOINED, JOINED)
+def test_links_that_swap_ends_names_and_addresses_are_in_each_others_way_at_no_step(one: Record, other: Record) -> None:
+    state, wanted = (desired(record, EVERYTHING, Facts(resolver=None)) for record in (one, other))
+    for step in diff(state, wanted).steps:
+        state = applied(Plan(steps=(step,)), state)
+        assert not loose_ends(state)
+        links = set(ends(state)) | {(HOST, item.name) for item in state.values() if isinstance(item, Bridge)}
+        assert {(item.netns, item.ifname) for item in state.values() if isinstance(item, LinkAddress | Route)} <= links
+    assert state == wanted
 
 
 @given(STATES, STATES)

@@ -70,6 +70,12 @@ namespaces:
 links:
   - [{ns: a, ip: 10.0.0.1/30, name: x}, {ns: c, ip: 10.0.0.2/30, name: y}]
 """
+_JOINED: Final = """
+name: sweep
+namespaces: {a: {}, b: {}, c: {}}
+links:
+  - [{ns: a, ip: 10.0.0.1/30, name: x}, {ns: b, ip: 10.0.0.2/30, name: y}]
+"""
 
 
 @dataclass(frozen=True)
@@ -212,6 +218,7 @@ VERBS: Final = {
     "run ends": Verb((*_WITH_NEIGHBOUR, _RUN), _REMOVE_RUN, (_RUN,), leaving=True, floor=25),
     "up": Verb((repair,), _UP, (_DOWN,), floor=60),
     "up again": Verb((_UP,), _up(_SECOND), (_DOWN, _UP), floor=60),
+    "up, to another end": Verb((_up(_JOINED),), _up(_JOINED.replace("ns: b", "ns: c")), (_up(_JOINED),), floor=15),
     "down": Verb((_UP,), _DOWN, (_UP,), leaving=True, floor=50),
     "nic onto the bridge": Verb((repair,), _LAN, (_OFF_LAN,), floor=25),
     "nic off the bridge": Verb((repair, _LAN), _OFF_LAN, (_LAN,), leaving=True, floor=20),

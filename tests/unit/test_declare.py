@@ -80,7 +80,7 @@ networks:
     uplink: nat
     snat: 192.0.2.1
     isolate-ports: true
-    allow: b
+    allow: c
     mtu: 1400
     allow-overlap: true
   b: {gateway: none, uplink: none}
@@ -100,7 +100,7 @@ namespaces:
         bridge="br7",
         snat=(Address.parse("192.0.2.1"),),
         isolate_ports=True,
-        allow=frozenset({"b"}),
+        allow=frozenset({"c"}),
         mtu=1400,
         allow_overlap=True,
     )
@@ -259,6 +259,8 @@ BAD = [
     (_net("mtu: 67"), 2, "networks.br0.mtu", "68 to 65535"),
     ("networks: {br0: {mtu: 1279}}\n", 1, "networks.br0.mtu", "at least 1280"),
     (_net("allow: br0"), 2, "networks.br0.allow", "with itself"),
+    ("networks:\n  p: {allow: [q]}\n  q: {uplink: none}\n", 2, "networks.p.allow", "q has no way out"),
+    ("networks:\n  p: {allow: [q], uplink: none}\n  q: {}\n", 2, "networks.p.allow", "p has no way out"),
     # attachments
     (_member("ip: 10.0.1.1"), 4, "namespaces.n.networks.br0.ip", "outside the subnets"),
     (_member("ip: 10.0.0.0"), 4, "namespaces.n.networks.br0.ip", "network address"),

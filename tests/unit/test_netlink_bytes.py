@@ -151,6 +151,22 @@ def test_a_veth_pair_is_made_as_by_ip() -> None:
     compare(request, VETH, 16, _LINK, ours=("18/1 7665746800",), theirs=("18/1 76657468",))
 
 
+def test_the_echo_of_a_pair_goes_to_no_socket_but_the_senders() -> None:
+    for netns_fd, echo in ((None, NLM_F_ECHO), (5, 0)):
+        request = link.create_veth(
+            "v0",
+            mac=MAC2,
+            mtu=1500,
+            group=0,
+            master=0,
+            peer_name="v0",
+            peer_mac=MAC3,
+            peer_netns_fd=4,
+            netns_fd=netns_fd,
+        )
+        assert request.flags & NLM_F_ECHO == echo
+
+
 def test_an_ipv4_address_is_added_as_by_ip() -> None:
     request = address.add(2, Address.parse("10.1.0.1"), 24, "")
     # Ours replaces. IFA_FLAGS: no duplicate-address detection; IFA_PROTO: ours.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isthmus.errors import Refused
 from isthmus.kernel.netns import RUN
-from isthmus.model.host import Autoconf, Element, HostState, LinkAddress, Route, Ruleset, Sysctl, Veth
+from isthmus.model.host import Autoconf, Element, HostState, LinkAddress, Route, Ruleset, Sysctl, Unredirected, Veth
 from isthmus.model.network import Attachment, Borrowed, Record
 from isthmus.model.plan import Plan, Report, Step
 from isthmus.model.value import Value
@@ -66,7 +66,8 @@ def of_the_edit(course: Course) -> Course:
 def _hangs(step: Step, links: set[tuple[str, str]]) -> bool:
     """Whether a step is of what goes with a link, and comes with it."""
     item = step.item
-    return isinstance(item, LinkAddress | Autoconf | Route) and (item.netns, item.ifname) in links
+    hanging = LinkAddress | Autoconf | Unredirected | Route
+    return isinstance(item, hanging) and (item.netns, item.ifname) in links
 
 
 def is_closing(step: Step) -> bool:

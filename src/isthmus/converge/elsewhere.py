@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from isthmus.kernel.access import Access
 from isthmus.model.host import HostState, Sysctl
-from isthmus.model.network import Network, Record
+from isthmus.model.network import DirectLink, Network, Record
 from isthmus.planner.desired import Scope, desired
 from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls, wished_sysctls
 from isthmus.store.edit import Edit
 from isthmus.store.slices import hosts_elsewhere, load_slice, perhaps_publishing, publishes_elsewhere
 from isthmus.store.sqlite import Database
 
-__all__ = ["keep_for_others", "living", "widened"]
+__all__ = ["keep_for_others", "let_go", "living", "widened"]
 
 
 def keep_for_others(
@@ -85,12 +85,34 @@ def widened(db: Database, old: Record, edit: Edit, scope: Scope) -> tuple[Record
     return whole, after, Scope(host=scope.host, namespaces=scope.namespaces | beside)
 
 
-def living(access: Access, record: Record) -> Record:
-    """Return a record without the direct links to namespaces that have ended and are not ours to make again."""
-    ends = {end.namespace for link in record.links.values() for end in (link.a, link.b)}
-    rows = [record.namespaces[one] for one in ends if one in record.namespaces]
-    dead = {one.id for one in rows if not one.made and not access.is_alive(one.id)}
-    if not dead:
+def living(access: Access, record: Record, old: Record) -> Record:
+    """Return a record without the direct links that nobody is to make again.
+
+    Those are links to namespaces that have ended and are not ours, and those that were let go.
+    """
+    gone = {link.id for link in record.links.values() if _has_ended(access, record, link)}
+    gone |= {link.id for link in let_go(access, record) if link.id in old.links}
+    if not gone:
         return record
-    links = record.links.items()
-    return record.replace(links={key: row for key, row in links if dead.isdisjoint((row.a.namespace, row.b.namespace))})
+    return record.replace(links={key: row for key, row in record.links.items() if key not in gone})
+
+
+def _has_ended(access: Access, record: Record, link: DirectLink) -> bool:
+    rows = [record.namespaces[end.namespace] for end in (link.a, link.b) if end.namespace in record.namespaces]
+    return any(not one.made and not access.is_alive(one.id) for one in rows)
+
+
+def let_go(access: Access, record: Record) -> list[DirectLink]:
+    """Return the links that a command made between namespaces that are not ours, and somebody deleted.
+
+    No verb of ours takes such a link away: to delete it is how one says so.
+    """
+    found = []
+    for link in record.links.values():
+        ends = (link.a, link.b)
+        rows = [record.namespaces.get(end.namespace) for end in ends]
+        if link.owner or any(row is None or row.made or not access.is_alive(row.id) for row in rows):
+            continue
+        if not any(access.has_link(end.namespace, end.ifname) for end in ends):
+            found.append(link)
+    return found

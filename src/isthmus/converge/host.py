@@ -303,7 +303,7 @@ class Host:
         found, facts = self.outlook.of(scope, old, new)
         facts = facts.replace(strangers=()) if undoes else facts
         renamed = facts.renamed
-        old, new = present(old, renamed), living(self.access, present(new, renamed))
+        old, new = present(old, renamed), living(self.access, present(new, renamed), old)
         before = desired(old, scope, found) if old.namespaces or scope.host else {}  # of nothing, nothing
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:

@@ -50,6 +50,7 @@ def declaration(wish: Declaration) -> list[InvalidInput]:
     """Return every objection to a declaration."""
     networks = {one.name: one for one in wish.networks}
     found = [said for one in wish.networks for said in network(one, f"networks.{one.name}")]
+    found += _pairs(networks)
     for one in wish.namespaces:
         found += namespace(one, networks, f"namespaces.{one.name}")
     for index, joined in enumerate(wish.links):
@@ -72,6 +73,16 @@ def network(wish: NetworkWish, field: str = "") -> list[InvalidInput]:
         hint = "" if wish.subnets else "without subnets it gets one of each family; name an IPv4 subnet"
         found.append(InvalidInput(f"{at}mtu", wish.mtu, f"IPv6 needs at least {MTU_MIN_IPV6} bytes", hint=hint))
     return found
+
+
+def _pairs(networks: dict[str, NetworkWish]) -> Iterator[InvalidInput]:
+    """Object to pairs of which one has no way out: its members have no route to the other."""
+    for one in networks.values():
+        for name in sorted(one.allow):
+            closed = [both for both in (one.name, name) if both in networks and networks[both].uplink == NONE]
+            if closed and name in networks and name != one.name:
+                why = f"no pair with {one.name} comes of it: {closed[0]} has no way out (uplink none)"
+                yield InvalidInput(f"networks.{one.name}.allow", name, why)
 
 
 def _subnets(wish: NetworkWish, field: str) -> Iterator[InvalidInput]:

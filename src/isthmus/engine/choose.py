@@ -12,7 +12,7 @@ from isthmus.kernel.facts import is_bridge, read_machine
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, NetworkWish
 from isthmus.model.host import HOST
-from isthmus.model.network import MTU_MIN_IPV6, NIC, Attachment, Network, Record, Subnet, host_end
+from isthmus.model.network import MTU_MIN_IPV6, NIC, NONE, Attachment, Network, Record, Subnet, host_end
 from isthmus.model.value import Value
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import route as rtnl_route
@@ -178,14 +178,14 @@ class Chooser:
         return (subnet, ula_prefix(read_machine(), used))
 
     def _check_allowed(self, wish: NetworkWish, record: Record) -> None:
-        for name in wish.allow:
-            other = record.networks.get(name)
-            if other is not None and "none" in (wish.uplink, other.uplink):
-                closed = wish.name if wish.uplink == "none" else name
+        for other in record.networks.values():
+            is_pair = other.name in wish.allow or wish.name in other.allow
+            if is_pair and other.name != wish.name and NONE in (wish.uplink, other.uplink):
+                closed = wish.name if wish.uplink == NONE else other.name
                 raise Refused(
-                    f"networks {wish.name} and {name} cannot be a pair: {closed} has no way out",
+                    f"networks {wish.name} and {other.name} cannot be a pair: {closed} has no way out",
                     hint="members of a network with uplink none have no route to another network",
-                    field="allow",
+                    field="allow" if other.name in wish.allow else "uplink",
                 )
 
     # Attachments

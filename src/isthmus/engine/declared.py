@@ -6,9 +6,11 @@ from isthmus.converge import Host
 from isthmus.engine.attachments import link_row
 from isthmus.engine.bystanders import check_led, check_members, leads_nowhere, new_ways
 from isthmus.engine.choose import Chooser, Leaving
+from isthmus.engine.direct import claims, matched
 from isthmus.engine.faults import Faults
 from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.namespaces import check_new_namespace, note_names
+from isthmus.engine.networks import note_snat
 from isthmus.engine.publishes import Beside, check_host, check_port, is_translated, publish_row
 from isthmus.engine.removing import check_inhabitants, drop, rows_of
 from isthmus.engine.room import Room
@@ -41,9 +43,11 @@ class DeclaredEdit:
         self._withdrawn: frozenset[str] = frozenset()
         self._edit = Edit()
         self._faults = Faults()
-        # What cannot be had: ("network" or "namespace" or "attachments of" a namespace, name).
+        # What cannot be had: ("network" or "namespace" or "attachments of" a namespace, name), ("link", number).
         self._failed: set[object] = set()
         self._forwarding = self._wished_forwarding()
+        own = (row for row in record.links.values() if row.owner == self._name)
+        self._kept_links = matched(own, declaration.links)
 
     def edit(self) -> tuple[Edit, Scope]:
         """Return the edit and the scope that it and the declaration's present rows need.
@@ -65,8 +69,7 @@ class DeclaredEdit:
         self._withdrawn = frozenset(key for kind, key in self._edit.drops if kind == "publishes")
         for wish in self._wish.namespaces:
             self._publishes(wish, publishes)
-        for index, link in enumerate(self._wish.links):
-            self._link(link, f"links[{index}]")
+        self._links()
         self._take(*self._forwarding.values())
         self._faults.raise_any()
         present = set(rows_of(self._before))
@@ -114,8 +117,15 @@ class DeclaredEdit:
                 self._check_owner("namespace", space.name, row)
             if trial.failed:
                 self._failed.add(("namespace", space.name))
+        for index, link in enumerate(self._wish.links):
+            others = self._before.links.values() if index not in self._kept_links else ()
+            with self._faults.at(f"links[{index}]", whole=True) as trial:
+                for other in (one for one in others if claims(one, link)):
+                    self._check_owner("link", f"between {link.a.namespace} and {link.b.namespace}", other)
+            if trial.failed:
+                self._failed.add(("link", index))
 
-    def _check_owner(self, kind: str, name: str, row: Network | Namespace | None) -> None:
+    def _check_owner(self, kind: str, name: str, row: Network | Namespace | DirectLink | None) -> None:
         if row is not None and row.owner != self._name:
             whose = f"declaration {row.owner}" if row.owner else "nobody (a command made it)"
             raise Refused(f"{kind} {name} belongs to {whose}, not to declaration {self._name}", users=(row.owner,))
@@ -139,7 +149,7 @@ class DeclaredEdit:
         if isinstance(row, Namespace):
             return row.id in spaces
         if isinstance(row, DirectLink):
-            return self._wish_of(row) is not None
+            return row in self._kept_links.values()
         if isinstance(row, Forwarding):
             return row.id in self._forwarding
         wish = spaces.get(row.namespace)
@@ -157,12 +167,6 @@ class DeclaredEdit:
             with self._faults.at(f"forwarding[{index}]", whole=True):
                 rows |= wished_rows(self._host, (wish,), self._before, self._name)
         return rows
-
-    def _wish_of(self, row: DirectLink) -> LinkWish | None:
-        for wish in self._wish.links:
-            if _link_is_of(row, wish):
-                return wish
-        return None
 
     def _dropped(self) -> set[str]:
         return {key for kind, key in self._edit.drops if kind == "attachments"}
@@ -192,6 +196,7 @@ class DeclaredEdit:
                 if before is not None and before.subnets != row.subnets:
                     others = (one for one in self._record.members(wish.name) if one.owner != self._name)
                     check_members(before, row, others)
+                note_snat(self._host, row)
                 self._take(row)
             if trial.failed:
                 self._failed.add(("network", wish.name))
@@ -259,7 +264,18 @@ class DeclaredEdit:
         done.append(row)
         self._take(row)
 
-    def _link(self, wish: LinkWish, place: str) -> None:
+    def _links(self) -> None:
+        """Make the rows of direct links; those that are there first, since they keep their names."""
+        # What one is to have may be on another that gives it up.
+        aside = {row.id for row in self._kept_links.values()}
+        rest = {key: row for key, row in self._record.links.items() if key not in aside}
+        self._record = self._record.replace(links=rest)
+        numbers = range(len(self._wish.links))
+        for index in sorted(numbers, key=lambda one: one not in self._kept_links):
+            if ("link", index) not in self._failed:
+                self._link(self._wish.links[index], f"links[{index}]", self._kept_links.get(index))
+
+    def _link(self, wish: LinkWish, place: str, before: DirectLink | None) -> None:
         spaces = (wish.a.namespace, wish.b.namespace)
         if any(("namespace", name) in self._failed for name in spaces):
             return
@@ -269,7 +285,6 @@ class DeclaredEdit:
                     raise NotFound(f"link between {spaces[0]} and {spaces[1]}: no namespace {name!r} on record")
             if trial.failed:
                 return
-        before = next((row for row in self._before.links.values() if _link_is_of(row, wish)), None)
         self._touched |= set(spaces)
         with self._faults.at(place):
             self._take(link_row(wish, self._record, spaces, before=before, owner=self._name))
@@ -285,10 +300,3 @@ def _is_of(row: Publish, wish: PublishWish) -> bool:
         and row.network == wish.network
         and (wish.host_port is None or wish.host_port == row.host_port)
     )
-
-
-def _link_is_of(row: DirectLink, wish: LinkWish) -> bool:
-    for end, meant in ((row.a, wish.a), (row.b, wish.b)):
-        if end.namespace != meant.namespace or (meant.ifname is not None and end.ifname != meant.ifname):
-            return False
-    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isthmus.converge import Host
 from isthmus.engine import confirming
 from isthmus.engine.attachments import detach_edit
-from isthmus.engine.choose import Chooser
+from isthmus.engine.choose import Chooser, host_addresses
 from isthmus.engine.publishes import route_notes
 from isthmus.errors import NotFound, Refused
 from isthmus.model.declared import NetworkWish
@@ -14,7 +14,26 @@ from isthmus.model.plan import Report
 from isthmus.planner.desired import Scope
 from isthmus.store.edit import Edit
 
-__all__ = ["create_network", "drop_networks", "remove_network"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["create_network", "drop_networks", "note_snat", "remove_network", "subject"]
+
+
+def subject(kind: str, names: Collection[str], one: str, many: str) -> str:
+    """Return the beginning of a sentence about one or several: `network n is`, `networks m, n are`."""
+    return f"{kind} {''.join(names)} {one}" if len(names) == 1 else f"{kind}s {', '.join(names)} {many}"
+
+
+def note_snat(host: Host, network: Network) -> None:
+    """Note addresses that packets leave with, and that the host does not have."""
+    lacked = sorted(set(network.snat) - host_addresses(host), key=str) if network.snat else ()
+    host.notes += [
+        f"packets of network {network.name} leave as {address}, which this host does not have: answers come back only "
+        "if somebody routes them here"
+        for address in lacked
+    ]
 
 
 def create_network(host: Host, wish: NetworkWish, *, confirm_within: int | None = None) -> tuple[Network, Report]:
@@ -30,6 +49,7 @@ def create_network(host: Host, wish: NetworkWish, *, confirm_within: int | None 
     if wish.name in record.networks:
         raise Refused(f"network {wish.name} exists already")
     row = Chooser(host).network(wish, record, None, owner="")
+    note_snat(host, row)
     scope = Scope(host=True, namespaces=frozenset())
     edit = Edit(puts=(row,))
     report = confirming.change(host, "network create", edit, scope, record=record, within=confirm_within)
@@ -72,7 +92,7 @@ def drop_networks(
                 edit = edit.plus(detach_edit(host, edit.on(record), member))
     if users and force is not None:
         raise Refused(
-            f"network {', '.join(names)} is in use: {', '.join(users)}",
+            f"{subject('network', names, 'is', 'are')} in use: {', '.join(users)}",
             users=tuple(users),
             hint=f"detach them, or {force}",
         )

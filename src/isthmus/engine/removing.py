@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
-from isthmus.engine.networks import drop_networks
+from isthmus.engine.networks import drop_networks, subject
 from isthmus.errors import Refused
 from isthmus.kernel.inhabitants import inhabitants
 from isthmus.kernel.netns import RUN
@@ -106,7 +106,7 @@ def _check_users(record: Record, namespaces: frozenset[str], owners: set[str], f
             users.append(f"{what} ({f'of {row.owner}' if row.owner else 'by command'})")
     if users:
         raise Refused(
-            f"namespace {', '.join(sorted(used))} is in use: {', '.join(users)}",
+            f"{subject('namespace', sorted(used), 'is', 'are')} in use: {', '.join(users)}",
             users=tuple(users),
             hint=f"remove that first, or {force}",
         )
@@ -127,10 +127,8 @@ def check_inhabitants(host: Host, rows: Iterable[OwnedRow], force: str) -> None:
     found = _inhabitants(host, rows)
     if found:
         users = tuple(f"{pid} ({program})" for inside in found.values() for pid, program in inside)
-        where = ", ".join(path.rpartition("/")[2] for path in found)
-        raise Refused(
-            f"namespace {where} has processes inside: {', '.join(users)}", users=users, hint=f"end them, or {force}"
-        )
+        where = subject("namespace", [path.rpartition("/")[2] for path in found], "has", "have")
+        raise Refused(f"{where} processes inside: {', '.join(users)}", users=users, hint=f"end them, or {force}")
 
 
 def end_inhabitants(host: Host, rows: Iterable[OwnedRow]) -> None:

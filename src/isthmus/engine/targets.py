@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["find_namespace", "locate_target", "scope_of"]
+__all__ = ["clear_gone", "find_namespace", "locate_target", "scope_of"]
 
 
 _ID_LENGTH: Final = 12  # of an attachment's id, hex digits

@@ -33,6 +33,7 @@ from isthmus.model.host import (
     Ruleset,
     Symlink,
     Sysctl,
+    Unredirected,
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
@@ -154,6 +155,10 @@ class Applier:
                 from isthmus.kernel.autoconf import write_autoconf
 
                 write_autoconf(self._access, item, on=not isinstance(step, Remove))
+            case Unredirected():
+                from isthmus.kernel.redirects import heed_redirects
+
+                heed_redirects(self._access, item, on=isinstance(step, Remove))
             case HostsLine() if isinstance(step, Remove):
                 self._lines.append(item)
             case File() | Directory() | Symlink() | HostsLine():

@@ -36,6 +36,7 @@ from isthmus.model.host import (
     Ruleset,
     Symlink,
     Sysctl,
+    Unredirected,
     Veth,
 )
 from isthmus.model.ruleset import SETS
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dumper"]
 
-_ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Route, Rule, HostsLine, Element})
+_ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Unredirected, Route, Rule, HostsLine, Element})
 # Whose removal is content when they are gone already, at no cost.
 _NAMES: Final = "/etc/netns/"
 _TOLERANT: Final = frozenset({HostsLine, Element})
@@ -97,9 +98,10 @@ class Dumper:
         Of what is `doomed` (not wished any more) it matters only that it is there, and of some not even that.
         What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or is
         taken to be there and goes with it; but what a new link of that name is to have may be on the old one otherwise.
-        What is `fresh` is not there, sysctls and directories excepted. A command whose namespace is to be made again is
-        one to be started again. A DHCP client that is not there and ought to be (`missed`) is one that has ended: after
-        a boot, too. `loopback`: whether `lo` of namespaces is looked at.
+        Of pairs with one name the doomed come first in `known`. What is `fresh` is not there, sysctls and directories
+        excepted. A command whose namespace is to be made again is one to be started again. A DHCP client that is not
+        there and ought to be (`missed`) is one that has ended: after a boot, too. `loopback`: whether `lo` of
+        namespaces is looked at.
         """
         state: HostState = {}
         elements: list[Element] = []
@@ -125,7 +127,7 @@ class Dumper:
 
     def _linked(self, item: HostObject, *, is_doomed: bool) -> HostObject | None:
         """Read an object, unless the link that it hangs on is not there, or about to go."""
-        if isinstance(item, LinkAddress | Autoconf | Route):
+        if isinstance(item, LinkAddress | Autoconf | Unredirected | Route):
             link = (item.netns, item.ifname)
             if link not in self._bare:
                 return self._read(item)
@@ -143,7 +145,8 @@ class Dumper:
             return _file(item, is_doomed=is_doomed)
         if not isinstance(item, Veth):
             return self._read(item)
-        found = self._doomed_veth(item) if is_doomed else self._read(item)
+        is_anothers = (item.netns, item.name) in self._falling  # which has the name still, and makes way
+        found = self._doomed_veth(item) if is_doomed else None if is_anothers else self._read(item)
         if found is None or is_doomed:
             ends = {(item.netns, item.name), (item.peer_netns, item.peer_name)}
             self._bare |= ends
@@ -170,6 +173,10 @@ class Dumper:
                 from isthmus.kernel.autoconf import read_autoconf
 
                 return read_autoconf(self._access, item)
+            case Unredirected():
+                from isthmus.kernel.redirects import is_unredirected
+
+                return item if is_unredirected(self._access, item) else None
             case Route():
                 return self._route(item)
             case Rule():

@@ -120,6 +120,8 @@ class LinkHands:
 
     def _make_veth(self, item: Veth) -> None:
         access = self._access
+        for end in ((item.netns, item.name), (item.peer_netns, item.peer_name)):
+            self._indexes.pop(end, None)  # that of a link which made way
         request = rtnl_link.create_veth(
             item.name,
             mac=item.mac,
@@ -183,12 +185,11 @@ class LinkHands:
             self._doomed.append(item.name)
             return
         self.send()
-        if item.netns != HOST:
-            if self._access.is_alive(item.netns):
-                _do_missing_ok(self._access, item.netns, [rtnl_link.delete(item.name)])
-            return
-        _do_missing_ok(self._access, HOST, [rtnl_link.cut_off(item.name, TRASH_GROUP)])
-        self.trashed = True
+        if item.netns == HOST:
+            _do_missing_ok(self._access, HOST, [rtnl_link.cut_off(item.name, TRASH_GROUP)])
+            self.trashed = True
+        elif self._access.is_alive(item.netns):
+            _do_missing_ok(self._access, item.netns, [rtnl_link.delete(item.name)])
 
     def _mend_veth(self, before: Veth, item: Veth) -> None:
         requests = []

@@ -45,6 +45,7 @@ __all__ = [
     "Ruleset",
     "Symlink",
     "Sysctl",
+    "Unredirected",
     "Veth",
 ]
 
@@ -211,7 +212,8 @@ class BridgedNic(Value):
 class Veth(Value):
     """A veth pair: the near end in `netns`, the far (peer) end in `peer_netns`; both up.
 
-    On an attachment the near end is the host's, a port of bridge `master`. `mac` None: the kernel's choice.
+    On an attachment the near end is the host's, a port of bridge `master`, and its name is the pair's alone. Any other
+    pair is known by where it leads, too: one that leads elsewhere is another. `mac` None: the kernel's choice.
     `marked`: the near end is in our group.
     """
 
@@ -231,7 +233,8 @@ class Veth(Value):
 
     @property
     def key(self) -> Key:
-        return ("veth", self.netns, self.name)
+        near = ("veth", self.netns, self.name)
+        return near if self.netns == HOST else (*near, self.peer_netns)
 
 
 class LinkAddress(Value):
@@ -272,6 +275,22 @@ class Autoconf(Value):
         if self.link_local or not on:
             values["addr_gen_mode"] = not on
         return tuple((f"net/ipv6/conf/{self.ifname}/{name}", str(int(value))) for name, value in values.items())
+
+
+class Unredirected(Value):
+    """That a link inside heeds no ICMPv6 redirect past its gateway (IPv4's are not sent: docs/decisions/0003)."""
+
+    netns: str
+    ifname: str
+
+    @property
+    def key(self) -> Key:
+        return ("unredirected", self.netns, self.ifname)
+
+    @property
+    def sysctl(self) -> str:
+        """The switch inside: 0, where it is 1 by default."""
+        return f"net/ipv6/conf/{self.ifname}/accept_redirects"
 
 
 class Route(Value):
@@ -363,6 +382,7 @@ HostObject = (
     | Veth
     | LinkAddress
     | Autoconf
+    | Unredirected
     | Route
     | Rule
     | Element

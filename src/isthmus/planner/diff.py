@@ -27,6 +27,7 @@ from isthmus.model.host import (
     Ruleset,
     Symlink,
     Sysctl,
+    Unredirected,
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
@@ -54,6 +55,7 @@ _RANKS: Final[dict[type, int]] = {
     BridgedNic: 7,
     Veth: 7,
     Autoconf: 8,
+    Unredirected: 8,
     Route: 9,
     Rule: 9,
     Process: 11,
@@ -62,7 +64,7 @@ _RANKS: Final[dict[type, int]] = {
 _PLACE: Final[dict[type, str]] = {
     **dict.fromkeys((Directory, File, Symlink, HostsLine), "path"),
     **dict.fromkeys((NamedNetns, Bridge), "name"),
-    **dict.fromkeys((Route, Rule, Autoconf), "netns"),
+    **dict.fromkeys((Route, Rule, Autoconf, Unredirected), "netns"),
 }
 _RANK_INNER_ADDRESS: Final = 8
 _RANK_PORT_ELEMENT: Final = 10
@@ -137,7 +139,7 @@ def _goes_first(
     bare: Container[tuple[str, str]],
 ) -> bool:
     """Whether what is there must go before it comes as wished: its link goes, is renamed, or loses all its routes."""
-    if type(found) is LinkAddress:
+    if isinstance(found, LinkAddress | Autoconf | Unredirected):
         return (found.netns, found.ifname) in links
     if type(found) is not Route:
         return False
@@ -243,7 +245,7 @@ def _falls_with(
         cause = ("bridge", _bridge_of(item))
     elif type(item) is Rule:
         cause = ("netns", item.netns)
-    elif isinstance(item, LinkAddress | Autoconf | Route):
+    elif isinstance(item, LinkAddress | Autoconf | Unredirected | Route):
         wish = wanted.get(item.key)
         # A new link of that name comes when the old one is out of its way, with all that hangs on it.
         if wish is None or wish.ifname == item.ifname:  # type: ignore[union-attr]

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from isthmus.model.address import Mac, Prefix, link_local
-from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, HostObject, LinkAddress, Route, Rule, Sysctl, Veth
+from isthmus.model.host import (
+    HOST,
+    Autoconf,
+    Bridge,
+    BridgedNic,
+    HostObject,
+    LinkAddress,
+    Route,
+    Rule,
+    Sysctl,
+    Unredirected,
+    Veth,
+)
 from isthmus.model.network import Attachment, DirectLink, Network, Record
 from isthmus.planner.forwarding import Facts, NicFacts
 from isthmus.planner.marks import mark
@@ -71,6 +83,8 @@ def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> 
         hairpin=is_port and has_router and not network.is_lan,
         isolated=is_port and network.isolate_ports and not facts.bridge_table,
     )
+    if network.adopted and attachment.address(6) is not None:
+        yield Unredirected(netns=attachment.namespace, ifname=attachment.ifname)
     for address in attachment.addresses:
         subnet = network.subnet(address.family)
         length = subnet.prefix.length if subnet is not None else address.bits

@@ -28,6 +28,7 @@ from isthmus.model.host import (
     Ruleset,
     Symlink,
     Sysctl,
+    Unredirected,
     Veth,
 )
 from isthmus.model.network import MTU_MIN_IPV6
@@ -37,7 +38,7 @@ from isthmus.model.switches import SWITCHES, is_silent, overwritten, put_back, s
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Final
 
 __all__ = ["script"]
@@ -122,7 +123,10 @@ class _Writer:
             case LinkAddress() as item:
                 return list(self._address(step, item))
             case Autoconf() as item:
-                return self._autoconf(step, item)
+                values = item.sysctls(on=not isinstance(step, Remove))
+                return self._conf(item.netns, values)
+            case Unredirected() as item:
+                return self._conf(item.netns, [(item.sysctl, str(int(isinstance(step, Remove))))])
             case Route() as item:
                 return list(self._route(step, item))
             case Rule() as item:
@@ -139,9 +143,8 @@ class _Writer:
             return _command("nsenter", f"--net={self._paths[netns]}", tool, *words)
         return _command(tool, "-netns", netns, *words)
 
-    def _autoconf(self, step: Step, item: Autoconf) -> list[str]:
-        values = item.sysctls(on=not isinstance(step, Remove))
-        path = self._paths.get(item.netns, f"/run/netns/{item.netns}")
+    def _conf(self, netns: str, values: Iterable[tuple[str, str]]) -> list[str]:
+        path = self._paths.get(netns, f"/run/netns/{netns}")
         words = (f"{name}={value}" for name, value in values)
         return [_command("nsenter", f"--net={path}", "sysctl", "--quiet", "--write", *words)]
 

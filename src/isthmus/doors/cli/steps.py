@@ -26,6 +26,7 @@ from isthmus.model.host import (
     Ruleset,
     Symlink,
     Sysctl,
+    Unredirected,
     Veth,
 )
 from isthmus.model.plan import Add, Change, Plan, Remove, Step
@@ -52,6 +53,7 @@ _KINDS: Final = {
     Veth: "veth",
     LinkAddress: "address",
     Autoconf: "autoconf",
+    Unredirected: "unredirected",
     Route: "route",
     Rule: "rule",
     Element: "element",
@@ -99,7 +101,7 @@ def lines(plan: Plan, *, verbose: bool = False) -> list[Line]:
         if head is None:
             found[(sign, item.key) if item.key in heads.values() else number] = Line(sign=sign, text=_text(step))
         elif detail := _detail(item):
-            is_far = (item.netns, item.ifname) in far if isinstance(item, LinkAddress | Autoconf | Route) else False
+            is_far = isinstance(item, LinkAddress | Autoconf | Route) and (sign, item.netns, item.ifname) in far
             details.setdefault((sign, head), ([], []))[is_far].append(detail)
     shown = []
     for key, line in found.items():
@@ -108,10 +110,10 @@ def lines(plan: Plan, *, verbose: bool = False) -> list[Line]:
     return shown + [Line(sign=sign, text=text) for sign, text in port_lines(ports)]
 
 
-def _far_ends(plan: Plan) -> set[tuple[str, str]]:
+def _far_ends(plan: Plan) -> set[tuple[str, str, str]]:
     """Return the second end of each direct link, as its line names them: what hangs on it is said after the first's."""
-    items = [step.item for step in plan.steps]
-    return {(one.peer_netns, one.peer_name) for one in items if isinstance(one, Veth) and one.netns != HOST}
+    steps = [(sign_of(step), step.item) for step in plan.steps]
+    return {(sign, one.peer_netns, one.peer_name) for sign, one in steps if isinstance(one, Veth) and one.netns != HOST}
 
 
 def _heads(plan: Plan) -> dict[object, object]:
@@ -151,7 +153,7 @@ def _head_of(item: HostObject, sign: str, heads: dict[object, object]) -> object
     match item:
         case Rule() | Route() if isinstance(item, Rule) or item.table:
             return heads.get(("ways", item.netns))
-        case LinkAddress() | Autoconf() | Route():
+        case LinkAddress() | Autoconf() | Unredirected() | Route():
             return heads.get((sign, item.netns, item.ifname))
         case File() | Directory() | Symlink() | HostsLine():
             if item.path.startswith("/etc/sysctl.d"):
@@ -250,6 +252,8 @@ def _noun(item: HostObject) -> str:
             return f"address {item.address}/{item.length} on {item.ifname}{_inside(item.netns)}"
         case Autoconf():
             return f"router advertisements on {item.ifname}{_inside(item.netns)}"
+        case Unredirected():
+            return f"ICMPv6 redirects not heeded on {item.ifname}{_inside(item.netns)}"
         case Route():
             prefix = "default" if item.prefix.length == 0 else str(item.prefix)
             return f"route {prefix} via {item.via}{_inside(item.netns)}{', by source' if item.table else ''}"
@@ -279,6 +283,8 @@ def _veth(item: Veth) -> str:
         return f"link {item.peer_name} in {item.peer_netns} on {item.master}"
     if item.netns == HOST:
         return f"link {item.name}"
+    if not item.peer_name:
+        return f"link {item.name} in {item.netns}, which leads elsewhere"
     return f"link {item.name} in {item.netns} to {item.peer_name} in {item.peer_netns}"
 
 

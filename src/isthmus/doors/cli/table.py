@@ -306,7 +306,11 @@ VERBS: Final = (
         help="join two namespaces by a direct link",
         arguments=(
             Argument(name="NS_A", key="end.ns", help="the first namespace"),
-            Argument(name="NS_B", key="end.ns", help="the second namespace"),
+            Argument(
+                name="NS_B",
+                key="end.ns",
+                help="the second namespace; the link goes with either, or by `ip link delete` if isthmus made neither",
+            ),
         ),
         options=(*_CONNECT, *_CHANGING),
     ),

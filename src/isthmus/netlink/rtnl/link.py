@@ -162,9 +162,12 @@ def create_veth(
 
     Each end has one queue a direction. By default it has one for each possible CPU, which cost 0.2 ms at two CPUs
     (sysfs, and a wait for all CPUs) and are used by XDP and GRO on the link alone. Source: drivers/net/veth.c.
-    The echo carries this end's ifindex and in IFLA_LINK the far end's. An alias here is silently ignored
-    (Linux 6.18), and IFF_UP in the far end's ifinfomsg fails with ENOTCONN.
+    The echo carries this end's ifindex and in IFLA_LINK the far end's. With `netns_fd` none is asked for: it would go
+    to the socket of that namespace with the sender's port id, and be taken for an answer of it (net/core/rtnetlink.c,
+    rtmsg_ifinfo_send). An alias here is silently ignored (Linux 6.18), and IFF_UP in the far end's ifinfomsg fails
+    with ENOTCONN.
     """
+    echo = NLM_F_ECHO if netns_fd is None else 0
     payload = (
         _INFO.pack(0, 0, 0, 0, 0)
         + attr_string(_IFLA_IFNAME, name)
@@ -191,7 +194,7 @@ def create_veth(
             ),
         )
     )
-    return Request(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, payload, "create", f"link {name}")
+    return Request(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | echo, payload, "create", f"link {name}")
 
 
 def change(
