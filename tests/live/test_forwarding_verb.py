@@ -683,10 +683,12 @@ def test_without_root_it_is_switched_off_too(lab: Lab) -> None:
     mount -t tmpfs run /run
     export ISTHMUS_STATE_DIR=/run/state ISTHMUS_RUN_DIR=/run/isthmus
     "$@" on && "$@" off && "$@" on -6 && "$@" off -6 && cat /proc/sys/net/ipv4/ip_forward
+    test $? = 0 && ! "$@" on --persist
     """
     command = (sys.executable, "-m", "isthmus.doors.cli", "forwarding")
     done = lab.host.run(*argv, "sh", "-c", script, "sh", *command, cwd="/")
     assert done.stdout.endswith("\n0\n")
+    assert done.stderr.endswith("\nhint: no user namespace may do that, but the real root outside\n")
 
 
 # Who owns it

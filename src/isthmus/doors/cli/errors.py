@@ -32,6 +32,8 @@ _NO_EXEC: Final = 126
 _NO_PROGRAM: Final = 127
 _NOT_PERMITTED: Final = 5
 _RIGHTS: Final = "run it as root, or in namespaces of your own: unshare -Urnm"
+_OUTSIDE: Final = "no user namespace may do that, but the real root outside"
+_EVERYBODY: Final = ["0", "0", "4294967295"]  # user_namespaces(7): uids of the initial namespace
 
 
 class Usage(IsthmusError):
@@ -92,7 +94,7 @@ def say(error: BaseException) -> None:
     for one in _each(error):
         hint = one.hint if isinstance(one, IsthmusError) else ""
         if not hint and status_of(one) == _NOT_PERMITTED:
-            hint = _RIGHTS
+            hint = _OUTSIDE if _is_in_a_user_namespace() else _RIGHTS
         if before and hint != before:
             sys.stderr.write(f"hint: {before}\n")
         for line in _text(one).splitlines():
@@ -100,6 +102,14 @@ def say(error: BaseException) -> None:
         before = hint
     if before:
         sys.stderr.write(f"hint: {before}\n")
+
+
+def _is_in_a_user_namespace() -> bool:
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() != _EVERYBODY
+    except OSError:
+        return False
 
 
 def _each(error: BaseException) -> Iterator[BaseException]:
