@@ -41,7 +41,7 @@ _READS: Final = {
     "interrupt": 60,
 }  # every n-th call that only reads is swept too; 0: none
 # "After" a call is "before" the next, but for what others do meanwhile.
-_STRIDE: Final = {"fail": 1, "before": 1, "after": 4, "interrupt": 3}
+_STRIDE: Final = {"fail": 1, "before": 1, "after": 4, "interrupt": 7}
 _NETLINK: Final = ("socket 16", "setsockopt", "send ", "recv ")
 _LOG: Final = f"{STATE}.faults"
 _LIBRARY: Final = os.environ.pop("LD_PRELOAD")
