@@ -6,7 +6,6 @@ same steps (recovery.py), and so is a change that the kernel refused half-way.
 
 from __future__ import annotations
 
-import os
 import time
 
 from isthmus.converge.course import Course, of_the_edit, report_on
@@ -32,7 +31,7 @@ from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import spread
 from isthmus.store.edit import Edit
 from isthmus.store.journal import APPLYING, LEAVING, PENDING, Entry, begin, entries, pending, settle
-from isthmus.store.lock import Lock, keep_still, state_directory
+from isthmus.store.lock import Lock, Stillness, state_directory
 from isthmus.store.slices import load_slice
 from isthmus.store.sqlite import Database
 
@@ -60,7 +59,7 @@ class Host:
     def __init__(self, *, writable: bool = True, directory: str | None = None, still: bool = False) -> None:
         self.directory = directory or state_directory()
         self.writable = writable
-        self._still = keep_still(self.directory) if still else None
+        self._still = Stillness(self.directory) if still else None
         self.notes: list[str] = []
         self.access = Access()
         self.progress: Callable[[int, int], None] | None = None
@@ -82,6 +81,8 @@ class Host:
             if self._lock is None:
                 self._lock = Lock(self.directory)
             alone = self._lock.take()
+        elif self._still is not None:
+            self._still.take()
         self.outlook.forget()
         self._generation = self.pending = None
         self.notes = []
@@ -136,8 +137,7 @@ class Host:
         if self._lock is not None:
             self._lock.release()
         if self._still is not None:
-            os.close(self._still)
-            self._still = None
+            self._still.release()
 
     def _prepare(self) -> None:
         self._meta = self.db.all_meta()

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["DEFAULT_DIRECTORY", "Lock", "check_not_open_to_others", "keep_still", "read_begun", "state_directory"]
+__all__ = ["DEFAULT_DIRECTORY", "Lock", "Stillness", "check_not_open_to_others", "read_begun", "state_directory"]
 
 DEFAULT_DIRECTORY: Final = "/var/lib/isthmus"
 _FILE: Final = "lock"
@@ -134,14 +134,26 @@ def read_begun(directory: str) -> bytes | None:
         os.close(fd)
 
 
-def keep_still(directory: str) -> int | None:
-    """Wait until nobody changes the host, and let nobody until the descriptor is closed; None: this cannot be had."""
-    try:
-        fd = _open(f"{directory}/{_FILE}", os.O_RDONLY)
-    except StoreError:
-        return None  # nobody has ever changed anything, or one may not ask
-    flock(fd, LOCK_SH)
-    return fd
+class Stillness:
+    """The host lock, shared by who only reads while nobody changes anything; nothing, where it cannot be had."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = f"{directory}/{_FILE}"
+        self._fd: int | None = None
+
+    def take(self) -> None:
+        """Wait until nobody changes the host, and let nobody."""
+        try:
+            self._fd = _open(self._path, os.O_RDONLY)
+        except StoreError:
+            return  # nobody has ever changed anything, or one may not ask
+        flock(self._fd, LOCK_SH)
+
+    def release(self) -> None:
+        """Let writers in."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
 
 def _open(path: str, flags: int) -> int:
