@@ -103,6 +103,17 @@ def test_links_alone(lab: Lab) -> None:
     assert snapshot(lab.host) == before
 
 
+def test_members_reach_what_lies_behind_a_link_that_is_switched_on(lab: Lab) -> None:
+    far_end(lab)
+    lab.host.isthmus(*NETWORK)
+    lab.host.isthmus("ns", "create", "a")
+    lab.host.isthmus("attach", "br0", "a")
+    a = lab.host.netns("a")
+    for verb, reached in (("on", True), ("off", False)):
+        lab.host.isthmus("forwarding", verb, "--link", "far0")
+        assert [a.pings("198.51.100.2"), a.pings("2001:db8:9::2")] == [reached, reached]
+
+
 def test_each_link_gets_back_what_it_had(lab: Lab) -> None:
     far_end(lab)
     lab.host.sysctl("net/ipv4/conf/far0/forwarding", 1)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from isthmus.errors import IsthmusError, Refused
 from isthmus.kernel.files import drop_file, is_kept, link_target, read_file, read_text
 from isthmus.kernel.netns_locate import cookie_alive
-from isthmus.model.host import Directory, File, Symlink
+from isthmus.model.host import ETC_NETNS, Directory, File, Symlink
 from isthmus.model.network import Forwarding
-from isthmus.planner.names import ETC_NETNS
 from isthmus.planner.persisting import OWN_FILE, own_rows
 from isthmus.store.journal import forget_host
 

@@ -15,12 +15,12 @@ from isthmus.converge.outlook import run_directory
 from isthmus.engine.forwarding import file_rows
 from isthmus.engine.lan import found_subnets
 from isthmus.errors import NotFound, NotPermitted, Refused
-from isthmus.kernel.files import read_text
+from isthmus.kernel.files import is_kept, read_file, read_text
 from isthmus.kernel.netns import Inside, boot_identity, cookie, named, open_netns, own_cookie
 from isthmus.kernel.netns_locate import candidates
 from isthmus.kernel.ruleset import set_elements
 from isthmus.model.address import Address, Mac, Prefix
-from isthmus.model.host import HOST, LIVE_GROUP, Element, LinkAddress
+from isthmus.model.host import ETC_NETNS, HOST, LIVE_GROUP, Element, File, LinkAddress, Symlink
 from isthmus.model.network import Attachment, DirectLink, LinkEnd, Namespace, Network, Publish, Record, Row, Subnet
 from isthmus.model.ruleset import PROTOCOL_NAMES, SETS
 from isthmus.netlink.rtnl import address as rtnl_address
@@ -33,7 +33,6 @@ from isthmus.planner.desired import EVERYTHING
 from isthmus.planner.firewall import publish_targets
 from isthmus.planner.leases import bridge_name, identifier_of, member_name
 from isthmus.planner.marks import Mark, parse_mark
-from isthmus.planner.names import ETC_NETNS
 from isthmus.planner.ways import OUT
 from isthmus.store.anew import replace
 from isthmus.store.edit import Edit
@@ -374,14 +373,10 @@ def _fresh(row: Namespace, seen: set[int]) -> Iterator[Namespace]:
 
 
 def _is_kept(path: str) -> bool:
-    """Whether a hosts file is one that we keep: a link to a shared one, or a file that begins as ours do."""
-    if os.path.islink(path):
-        return "/hosts/" in os.readlink(path)
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(16).startswith("# kept by isthmu")
-    except OSError:
-        return False
+    """Whether a hosts file is one that we keep; an empty one does not tell."""
+    nothing = File(path=path, text="")
+    found = read_file(nothing)
+    return isinstance(found, File | Symlink) and found != nothing and is_kept(found)
 
 
 def _look_inside(namespace: Namespace) -> _Inner:

@@ -16,6 +16,7 @@ from isthmus.kernel.files import is_kept, read_file
 from isthmus.kernel.netns import RUN, cookie, is_placeholder, open_netns
 from isthmus.kernel.ruleset import fingerprint, set_elements
 from isthmus.model.host import (
+    ETC_NETNS,
     HOST,
     LIVE_GROUP,
     Autoconf,
@@ -57,7 +58,6 @@ __all__ = ["Dumper"]
 
 _ASSUMED: Final = frozenset({Veth, LinkAddress, Autoconf, Unredirected, Route, Rule, HostsLine, Element})
 # Whose removal is content when they are gone already, at no cost.
-_NAMES: Final = "/etc/netns/"
 _TOLERANT: Final = frozenset({HostsLine, Element})
 
 
@@ -370,6 +370,6 @@ class Dumper:
 def _file(item: File | Symlink, *, is_doomed: bool) -> HostObject | None:
     """Read a file; what somebody put below /etc/netns in its place is as it should be, and stays."""
     found = read_file(item)
-    if isinstance(found, File | Symlink) and found.path.startswith(_NAMES) and not is_kept(found):
+    if isinstance(found, File | Symlink) and found.path.startswith(f"{ETC_NETNS}/") and not is_kept(found):
         return None if is_doomed else item
     return found

@@ -9,7 +9,7 @@ import errno
 import os
 
 from isthmus.errors import KernelError, NotPermitted
-from isthmus.model.host import HOSTS_HEAD, KEPT, Directory, File, HostsLine, Symlink
+from isthmus.model.host import HOSTS_HEAD, NAMES_HEAD, Directory, File, HostsLine, Symlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def is_kept(item: File | Symlink) -> bool:
     """
     if isinstance(item, Symlink):
         return os.path.basename(os.path.dirname(item.target)) == "hosts"
-    return item.text.startswith(KEPT) or not item.text.strip()
+    return item.text.startswith(NAMES_HEAD) or not item.text.strip()
 
 
 def write_file(item: FileObject) -> None:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     HostState = dict[Key, "HostObject"]
 
 __all__ = [
+    "ETC_NETNS",
     "HOST",
     "HOSTS_HEAD",
-    "KEPT",
     "LIVE_GROUP",
+    "NAMES_HEAD",
     "TRASH_GROUP",
     "Autoconf",
     "Bridge",
@@ -54,8 +55,9 @@ HOST: Final = ""
 LIVE_GROUP: Final = 0x69737468
 TRASH_GROUP: Final = 0x69737469
 # How a hosts file that we keep begins.
-KEPT: Final = "# kept by isthmus\n"  # how our files below /etc/netns begin: others there are somebody's
-HOSTS_HEAD: Final = f"{KEPT}127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+ETC_NETNS: Final = "/etc/netns"
+NAMES_HEAD: Final = "# kept by isthmus\n"  # how our files below it begin: others there are somebody's
+HOSTS_HEAD: Final = f"{NAMES_HEAD}127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 if not TYPE_CHECKING:
     Key = tuple

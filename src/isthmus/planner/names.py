@@ -8,20 +8,17 @@ symbolic link to it, a namespace on several a file of its own. What somebody put
 from __future__ import annotations
 
 from isthmus.model.address import Address
-from isthmus.model.host import HOSTS_HEAD, KEPT, Directory, File, HostObject, HostsLine, Symlink
+from isthmus.model.host import ETC_NETNS, HOSTS_HEAD, NAMES_HEAD, Directory, File, HostObject, HostsLine, Symlink
 from isthmus.model.network import Namespace, Record
 from isthmus.planner.forwarding import Facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Final
 
     from isthmus.model.lease import Lease
 
-__all__ = ["ETC_NETNS", "is_cut_off", "name_objects", "resolver_text"]
-
-ETC_NETNS: Final = "/etc/netns"
+__all__ = ["is_cut_off", "name_objects", "resolver_text"]
 
 
 def name_objects(record: Record, namespaces: frozenset[str] | None, facts: Facts) -> Iterator[HostObject]:
@@ -37,7 +34,7 @@ def name_objects(record: Record, namespaces: frozenset[str] | None, facts: Facts
         if row.made and resolver is not None:
             yield Directory(path=f"{ETC_NETNS}/{row.id}")
             text = _leased_resolver(record, row.id, leases) if leases else ""
-            yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=KEPT + (text or resolver))
+            yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=NAMES_HEAD + (text or resolver))
             yield _hosts(record, row, run_directory, leases)
     for attachment in record.attachments.values():
         row = record.namespaces[attachment.namespace]

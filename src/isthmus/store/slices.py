@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isthmus.model.address import Address, Prefix
+from isthmus.model.host import ETC_NETNS
 from isthmus.model.network import NAT, Record
 from isthmus.store.sqlite import Database
 
@@ -34,7 +35,7 @@ def load_networks(db: Database) -> Record:
         commands=nothing,
         forwarding=nothing,
         borrowed=borrowed,
-        made_elsewhere="/etc/netns" in borrowed,  # we made it: then one of ours may need it
+        made_elsewhere=ETC_NETNS in borrowed,  # we made it: then one of ours may need it
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["INTERRUPTED", "PIPE_BROKEN", "STATUS", "Several", "Usage", "run_status_of", "say", "status_of"]
+__all__ = ["INTERRUPTED", "PIPE_BROKEN", "STATUS", "Several", "Usage", "run_status_of", "say", "status_of", "unsaid"]
 
 INTERRUPTED: Final = 130
 PIPE_BROKEN: Final = 141
@@ -110,6 +110,11 @@ def _is_in_a_user_namespace() -> bool:
             return file.read().split() != _EVERYBODY
     except OSError:
         return False
+
+
+def unsaid(error: OSError) -> IsthmusError:
+    """Return the error for what could not be written to stdout; what was asked for is done by then."""
+    return IsthmusError(f"cannot write to stdout: {error.strerror}; what was asked for is done")
 
 
 def _each(error: BaseException) -> Iterator[BaseException]:

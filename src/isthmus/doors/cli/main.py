@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from isthmus.doors.cli.errors import INTERRUPTED, PIPE_BROKEN, Usage, run_status_of, say, status_of
+from isthmus.doors.cli.errors import INTERRUPTED, PIPE_BROKEN, Usage, run_status_of, say, status_of, unsaid
 from isthmus.doors.cli.interrupt import raise_at_interrupt
 from isthmus.doors.cli.parse import Given, choose, parse
 from isthmus.errors import IsthmusError
@@ -38,7 +38,7 @@ def main() -> None:
         status = status or PIPE_BROKEN
         _drop_stdout()
     except OSError as error:
-        sys.stderr.write(f"error: cannot write to stdout: {error.strerror}; what was asked for is done\n")
+        say(unsaid(error))
         status = status or 1
         _drop_stdout()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from isthmus.errors import IsthmusError
+from isthmus.doors.cli.errors import unsaid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def put(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise IsthmusError(f"cannot write to stdout: {error.strerror}; what was asked for is done") from error
+        raise unsaid(error) from error
 
 
 def note(text: str) -> None:
