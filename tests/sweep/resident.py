@@ -278,15 +278,15 @@ class Sweep:
                 return ""  # it may have come after the call: then the next one sees it
             return self._unlike("no error, yet not the new state", now, self._new)
         if not answer["undone"]:
-            return ""
+            return f"an interrupt alone is not undone: {error}" if self._mode == "interrupt" else ""
         is_either = self._verb.leaving or error == "interrupted"
         allowed = [self._old, self._new] if is_either else [self._old]
         if error.startswith("StoreError"):
             # What could not be written, or was written and could not be synced, is the next call's to see.
             allowed = [{**one, "record": now["record"]} for one in allowed]
-        if error == "interrupted" and now not in allowed:
-            time.sleep(0.5)  # what the kernel tells a moment later, nobody waited for
-            now = look()
+        deadline = time.monotonic() + 3
+        while error == "interrupted" and now not in allowed and time.monotonic() < deadline:
+            now = look()  # what the kernel tells a moment later, nobody waited for
         return self._unlike(f"after {error}", now, *allowed)
 
     def _unlike(self, what: str, now: dict[str, Any], *allowed: dict[str, Any]) -> str:
