@@ -345,7 +345,7 @@ class Host:
         record, after = records
         progress, total = self.progress, len(course.plan.steps)
         kept = {}
-        if entry.host:
+        if entry.host and (self.outlook.kept is not None or any(one.is_lan for one in after.networks.values())):
             from isthmus.converge.keeping import keep
 
             kept = keep(self, course.plan, after)
