@@ -248,6 +248,7 @@ def test_what_else_is_behind_an_adopted_bridge_is_the_lan(lab: Lab, bridge_nf: i
     assert foreign(lab) == FOREIGN
 
 
+ND_REDIRECT: Final = bytes((137,))
 TO_MANY: Final = ("224.0.0.251", "255.255.255.255", "ff02::fb")
 SAY: Final = """
 import socket, sys
@@ -259,7 +260,7 @@ for address in sys.argv[1:]:
 """
 
 
-def test_members_without_a_way_out_find_each_other_and_nobody_else(far: Lab, bridge_nf: int) -> None:
+def test_members_without_a_way_out_find_each_other_and_nobody_else(far: Lab) -> None:
     drive(far.host, CREATE.replace("bridge=", "uplink='none', bridge=") + MEMBERS)
     wait_for(lambda: is_settled(far), "our ports")
     a, b, x = (far.host.netns(name) for name in ("a", "b", "x"))
@@ -269,13 +270,79 @@ def test_members_without_a_way_out_find_each_other_and_nobody_else(far: Lab, bri
     (link_of_x,) = x.ip_json("link", "show", "eth0")
     sniffers = Sniffer(b, "eth0"), Sniffer(x, "eth0")
     send_frame(a, "eth0", udp_frame(link_of_x["address"], "10.9.0.2", "192.0.2.2", 5001, 80, b"mark to x alone"))
-    a.python(SAY, *TO_MANY)
-    alone = ["mark to x alone"] if bridge_nf == 0 else []  # what is bridged, the host sees in one of the two modes
-    for sniffer, more in zip(sniffers, ([], alone), strict=True):
+    for prefix in ("192.0.2.0/24", "2001:db8:2::/64"):
+        a.run("ip", "route", "add", prefix, "dev", "eth0")
+        x.run("ip", "route", "add", "fd09::/64" if ":" in prefix else "10.9.0.0/24", "dev", "eth0")
+    a.python(SAY, "192.0.2.2", "2001:db8:2::2", *TO_MANY)
+    for sniffer in sniffers:
         assert sniffer.wait(lambda frame: frame.endswith(f"mark {TO_MANY[-1]}".encode())) is not None
         seen = {frame[frame.index(b"mark ") :].decode() for frame in sniffer.seen if b"mark " in frame}
-        assert seen == {*(f"mark {address}" for address in TO_MANY), *more}
+        assert seen == {f"mark {address}" for address in TO_MANY}
     assert foreign(far) == FOREIGN
+
+
+@pytest.mark.parametrize("uplink", ["nat", "routed", "none"])
+def test_what_a_neighbour_on_the_wire_sends_past_the_host_is_handed_to_it(
+    lab: Lab, bridge_nf: int, uplink: str
+) -> None:
+    """It has found the member's MAC, and sends to it: bridged, where no rule for packets would see it."""
+    assert bridge_nf in (0, 1)
+    build(lab, stp=0)
+    drive(lab.host, CREATE.replace("bridge=", f"uplink={uplink!r}, bridge=") + MEMBERS.replace("8080", "80"))
+    wait_for(lambda: is_settled(lab), "our ports")
+    a, x = lab.host.netns("a"), lab.host.netns("x")
+    a.serve("a", 80, 81)
+    for prefix in ("10.9.0.0/24", "fd09::/64"):
+        x.run("ip", "route", "add", prefix, "dev", "eth0")
+    open_ = uplink == "routed"
+    sniffer = Sniffer(a, "eth0")
+
+    def unasked() -> list[bytes]:
+        x.python(SAY, "10.9.0.2", "fd09::2", "ff02::fb")
+        assert sniffer.wait(lambda frame: frame.endswith(b"mark ff02::fb")) is not None
+        return [frame for frame in sniffer.seen if frame.endswith((b"mark 10.9.0.2", b"mark fd09::2"))]
+
+    assert unasked() == []
+    hidden = udp_frame("ff:ff:ff:ff:ff:ff", "192.0.2.2", "10.9.0.2", 5001, 80, b"mark 10.9.0.2")
+    send_frame(x, "eth0", hidden)
+    assert unasked() == []
+    for address, source in (("10.9.0.2", "192.0.2.2"), ("fd09::2", "2001:db8:2::2")):
+        assert x.pings(address, timeout=1) is open_
+        assert x.probe(address, 80, timeout=0.5) == (f"a {source} 80" if open_ else "timed out")
+        assert x.probe(address, 81, timeout=0.5) == "timed out"
+    # What is of the subnet is a neighbour, and what was translated on the bridge was published.
+    x.run("ip", "addr", "add", "10.9.0.77/24", "dev", "eth0")
+    x.run("ip", "route", "replace", "10.9.0.0/24", "dev", "eth0", "src", "10.9.0.77")
+    assert x.probe("10.9.0.2", 80) == "a 10.9.0.77 80"
+    x.run("ip", "route", "replace", "10.9.0.0/24", "dev", "eth0", "src", "192.0.2.2")
+    if uplink == "nat":
+        assert [x.probe(address, 80) for address in ("192.0.2.1", HOST4)] == ["a 192.0.2.2 80"] * 2
+        assert x.probe("2001:db8:2::1", 80) == "a 2001:db8:2::2 80"
+    for name in ("guarded", "inwards"):
+        lab.host.run("nft", "flush", "set" if name == "guarded" else "map", "bridge", "isthmus", name)
+        done = lab.host.isthmus("ns", "create", f"beside-{name}")
+        assert "what the firewall's sets hold: it was put back" in done.stderr
+        assert unasked() == []
+
+
+@pytest.mark.parametrize("target", ["10.9.0.2", "fd09::2"])
+def test_a_neighbour_that_is_told_the_short_way_still_reaches_what_is_open(
+    lab: Lab, bridge_nf: int, target: str
+) -> None:
+    """The host that routes from a wire to the same wire says so (ICMP redirect), and the neighbour heeds it."""
+    assert bridge_nf in (0, 1)
+    build(lab, stp=0)
+    drive(lab.host, CREATE.replace("bridge=", "uplink='routed', bridge=") + MEMBERS.replace("8080", "80"))
+    wait_for(lambda: is_settled(lab), "our ports")
+    a, x = lab.host.netns("a"), lab.host.netns("x")
+    a.serve("a", 80)
+    x.run("ip", "route", "add", "default", "via", "2001:db8:2::1")
+    sniffer = Sniffer(x, "eth0")
+    source = "2001:db8:2::2" if ":" in target else "192.0.2.2"
+    assert [x.probe(target, 80) for _ in range(4)] == [f"a {source} 80"] * 4
+    assert a.probe(source, 80) == f"x {target} 80"
+    if ":" in target:  # of IPv4 it says so where bridge-nf is 0 alone
+        assert sniffer.wait(lambda frame: frame[20:21] == b"\x3a" and frame[54:55] == ND_REDIRECT) is not None
 
 
 def test_a_network_without_gateway_adds_no_address(far: Lab) -> None:

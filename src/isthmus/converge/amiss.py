@@ -13,6 +13,7 @@ from isthmus.kernel.sysctl import write_sysctl
 from isthmus.model.host import HOST, BridgedNic
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.planner.desired import EVERYTHING, Scope
+from isthmus.planner.firewall import attachment_elements
 from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.sqlite import Database
 
@@ -101,11 +102,12 @@ def follow_routes(host: Host) -> None:
 
 
 def _ajar(db: Database, access: Access) -> frozenset[str]:
-    """Return the living namespaces whose isolated port lacks its element: somebody may have deleted it."""
-    networks = [one.name for one in db.seldom("networks").values() if one.isolate_ports]
-    apart = {one.parts[0] for one in set_elements(access, "apart")}
-    rows = db.rows("attachments", f"network IN ({_marks(networks)})", networks)
-    names = sorted({row.namespace for row in rows.values() if row.host_ifname not in apart})
+    """Return the living namespaces whose port lacks its elements in table bridge: somebody may have deleted them."""
+    networks = {one.name: one for one in db.seldom("networks").values() if one.judges_frames}
+    rows = db.rows("attachments", f"network IN ({_marks([*networks])})", [*networks])
+    wanted = [(row.namespace, one) for row in rows.values() for one in attachment_elements(networks[row.network], row)]
+    there = {one.key: one for name in {one.name for _, one in wanted} for one in set_elements(access, name)}
+    names = sorted({namespace for namespace, one in wanted if there.get(one.key) != one})
     access.know(db.rows("namespaces", f"id IN ({_marks(names)})", names).values())
     return frozenset(name for name in names if access.is_alive(name))
 

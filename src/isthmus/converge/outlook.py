@@ -100,7 +100,7 @@ class Outlook:
         gone = self._gone(scope, old, new)
         if gone:
             before, after = before.replace(gone=gone), after.replace(gone=gone)
-        if any(one.isolate_ports for record in (old, new) for one in record.networks.values()):
+        if any(one.judges_frames for record in (old, new) for one in record.networks.values()):
             if self._bridge_table is None:
                 self._bridge_table = has_bridge_table(self._access)
             before = before.replace(bridge_table=self._bridge_table)

@@ -22,7 +22,13 @@ from isthmus.model.host import HOST, Element
 from isthmus.model.network import ROUTED, Attachment, Network, Record
 from isthmus.model.ruleset import SETS, TABLE, element_text
 from isthmus.netlink.rtnl import address as rtnl_address
-from isthmus.planner.firewall import attachment_elements, network_elements, publish_elements, publish_targets
+from isthmus.planner.firewall import (
+    attachment_elements,
+    frame_elements,
+    network_elements,
+    publish_elements,
+    publish_targets,
+)
 from isthmus.planner.forwarding import host_sysctls, publish_sysctls
 from isthmus.store import journal
 from isthmus.store.journal import entries
@@ -193,10 +199,12 @@ def _member(host: Host, record: Record, network: Network, attachment: Attachment
 
 
 def _elements(host: Host, record: Record, network: Network) -> list[Element]:
-    """Return the elements of the firewall that belong to a network, of its isolated members, of its publishes last."""
+    """Return the elements of the firewall that belong to a network, of its members' ports, of its publishes last."""
     found = list(network_elements(network, record.networks.values()))
-    if network.isolate_ports and has_bridge_table(host.access):
-        found += [element for member in record.members(network.name) for element in attachment_elements(member)]
+    if network.judges_frames and has_bridge_table(host.access):
+        found += frame_elements(network)
+        for member in record.members(network.name):
+            found += attachment_elements(network, member)
     for publish in record.publishes.values():
         addresses = {address for one, _, address in publish_targets(record, publish) if one.name == network.name}
         steering = publish_elements(record, publish)

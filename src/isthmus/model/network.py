@@ -101,6 +101,11 @@ class Network(Value):
         """Whether its members are on the LAN themselves: then nothing of theirs crosses the host."""
         return self.uplink == NIC
 
+    @property
+    def judges_frames(self) -> bool:
+        """Whether frames between ports of its bridge are judged as such: isolated ports, or a wire beside ours."""
+        return self.isolate_ports or self.adopted
+
     def subnet(self, family: int) -> Subnet | None:
         """Return its subnet of that family, if it has one."""
         for subnet in self.subnets:
@@ -143,6 +148,11 @@ class Attachment(Value):
     sequence: int
     leased: tuple[int, ...] = ()
     owner: str = ""
+
+    @property
+    def host_mac(self) -> Mac:
+        """The MAC of the host's end: as random as its name, and like it the attachment's own."""
+        return Mac(packed=b"\xfe" + bytes.fromhex(self.host_ifname[-10:]))
 
     def learns(self, network: Network) -> bool:
         """Whether its IPv6 addresses come by router advertisements: on a LAN, while it was given none."""

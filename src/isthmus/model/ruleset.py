@@ -28,10 +28,10 @@ __all__ = [
 
 TABLE: Final = "isthmus"
 # The families that a table of ours is in, each with its text below planner/. The second is there while a network has
-# isolated ports.
+# isolated ports or is on an adopted bridge.
 FAMILIES: Final = {"inet": "ruleset.nft", "bridge": "bridge.nft"}
 # The static rulesets' version: blake2s of both texts, 8 bytes (a test compares them).
-RULESET: Final = "87ed7add21aa46be"
+RULESET: Final = "68df36f3256364cc"
 # IANA protocol numbers.
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
@@ -85,6 +85,11 @@ SETS: Final[dict[str, SetType]] = {
     "open6": SetType(key=(_A6, _PROTO, _PORT)),
     "apart": SetType(key=(_IF,), family="bridge"),
     "members": SetType(key=(_IF, _MAC), family="bridge"),
+    "guarded": SetType(key=(_IF,), family="bridge"),
+    "inside4": SetType(key=(_A4,), interval=True, family="bridge"),
+    "inside6": SetType(key=(_A6,), interval=True, family="bridge"),
+    "inwards": SetType(key=(_MAC,), data=(_MAC,), family="bridge"),
+    "outwards": SetType(key=(_IF,), data=(_MAC,), family="bridge"),
 }
 
 

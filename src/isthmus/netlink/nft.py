@@ -97,6 +97,8 @@ _INTERVAL_END: Final = 1
 # struct nfgenmsg: family, version, res_id
 _HEADS: Final = {name: bytes((number, 0, 0, 0)) for number, name in _FAMILIES.items()}
 _HOST_U32: Final = Struct(">I")
+_LONE_MAC: Final = ("ether_addr",)
+_MAC_LENGTH: Final = 6
 _ELEMENTS_A_MESSAGE: Final = 400  # a nested attribute holds 64 KiB at most
 
 
@@ -180,16 +182,15 @@ def _element_list(name: str, encoded: Iterable[bytes]) -> bytes:
 
 def _encode(one: Element, *, with_data: bool) -> bytes:
     kind = SETS[one.name]
-    low = b"".join(_encode_part(name, part, last=False) for name, part in zip(kind.key, one.parts, strict=True))
+    low = _encode_parts(kind.key, one.parts)
     body = nested(_NFTA_SET_ELEM_KEY, attr(_NFTA_DATA_VALUE, low))
     high = b""
     if kind.interval:
-        high = b"".join(_encode_part(name, part, last=True) for name, part in zip(kind.key, one.parts, strict=True))
+        high = _encode_parts(kind.key, one.parts, last=True)
         if len(kind.key) > 1:
             body += nested(_NFTA_SET_ELEM_KEY_END, attr(_NFTA_DATA_VALUE, high))
     if with_data and one.data:
-        data = b"".join(_encode_part(name, part, last=False) for name, part in zip(kind.data, one.data, strict=True))
-        body += nested(_NFTA_SET_ELEM_DATA, attr(_NFTA_DATA_VALUE, data))
+        body += nested(_NFTA_SET_ELEM_DATA, attr(_NFTA_DATA_VALUE, _encode_parts(kind.data, one.data)))
     found = nested(_NFTA_LIST_ELEM, body)
     if kind.interval and len(kind.key) == 1:
         end = int.from_bytes(high, "big") + 1
@@ -198,6 +199,12 @@ def _encode(one: Element, *, with_data: bool) -> bytes:
             flag = attr(_NFTA_SET_ELEM_FLAGS, _HOST_U32.pack(_INTERVAL_END))
             found += nested(_NFTA_LIST_ELEM, key, flag)
     return found
+
+
+def _encode_parts(kinds: tuple[str, ...], parts: Parts, *, last: bool = False) -> bytes:
+    found = b"".join([_encode_part(kind, part, last=last) for kind, part in zip(kinds, parts, strict=True)])
+    # A part of several is padded to whole words.
+    return found if kinds != _LONE_MAC else found[:_MAC_LENGTH]
 
 
 def _encode_part(kind: str, part: object, *, last: bool) -> bytes:
@@ -266,7 +273,7 @@ def _pair_edges(name: str, kind: SetType, edges: list[tuple[int, bool, Parts]]) 
 def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[int | str | Address | Prefix | Mac]:
     offset = 0
     for kind in kinds:
-        width = _WIDTH[kind]
+        width = _WIDTH[kind] if kinds != _LONE_MAC else _MAC_LENGTH
         piece, last = low[offset : offset + width], high[offset : offset + width]
         if len(piece) != width or len(last) != width:
             raise WireError(f"a key or value of {len(low)} bytes for {' . '.join(kinds)}")
@@ -278,7 +285,7 @@ def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[i
         elif kind == "inet_service":
             yield int.from_bytes(piece[:2], "big")
         elif kind == "ether_addr":
-            yield Mac(packed=piece[:6])
+            yield Mac(packed=piece[:_MAC_LENGTH])
         elif piece == last and low is high:
             yield Address.decode(piece)
         else:

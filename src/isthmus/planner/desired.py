@@ -6,7 +6,7 @@ from isthmus.model.host import HostObject, HostState, NamedNetns, Process, Rules
 from isthmus.model.network import Record
 from isthmus.model.ruleset import RULESET
 from isthmus.model.value import Value
-from isthmus.planner.firewall import attachment_elements, network_elements, publish_elements
+from isthmus.planner.firewall import attachment_elements, frame_elements, network_elements, publish_elements
 from isthmus.planner.forwarding import Facts, host_sysctls, namespace_sysctls, wished_sysctls
 from isthmus.planner.links import attachment_links, autoconf, direct_link, namespace_routes, network_links
 from isthmus.planner.names import name_objects
@@ -49,11 +49,13 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
     if scope.host:
         if record.networks:
             yield Ruleset(version=RULESET)
-        if facts.bridge_table and any(one.isolate_ports for one in record.networks.values()):
+        if facts.bridge_table and any(one.judges_frames for one in record.networks.values()):
             yield Ruleset(version=RULESET, family="bridge")
         for network in record.networks.values():
             yield from network_links(network, facts)
             yield from network_elements(network, record.networks.values())
+            if facts.bridge_table:
+                yield from frame_elements(network)
         yield from host_sysctls(record, facts)
         yield from wished_sysctls(record, facts)
         if record.forwarding and not facts.masked:
@@ -68,8 +70,8 @@ def _objects(record: Record, scope: Scope, facts: Facts) -> Iterator[HostObject]
         if scope.has(attachment.namespace):
             network = record.networks[attachment.network]
             yield from attachment_links(network, attachment, facts)
-            if network.isolate_ports and facts.bridge_table:
-                yield from attachment_elements(attachment)
+            if facts.bridge_table:
+                yield from attachment_elements(network, attachment)
             if network.is_lan:
                 yield from autoconf(record, network, attachment)
     for link in record.links.values():

@@ -11,7 +11,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["attachment_elements", "needs_loopback", "network_elements", "publish_elements", "publish_targets"]
+__all__ = [
+    "attachment_elements",
+    "frame_elements",
+    "needs_loopback",
+    "network_elements",
+    "publish_elements",
+    "publish_targets",
+]
 
 
 def network_elements(network: Network, others: Iterable[Network]) -> Iterator[Element]:
@@ -52,10 +59,25 @@ def network_elements(network: Network, others: Iterable[Network]) -> Iterator[El
                 yield Element(name=f"masq{family}", parts=(prefix,))
 
 
-def attachment_elements(attachment: Attachment) -> Iterator[Element]:
-    """Yield what keeps the port of an attachment apart, on a network with isolated ports."""
-    yield Element(name="apart", parts=(attachment.host_ifname,))
-    yield Element(name="members", parts=(attachment.host_ifname, attachment.mac))
+def frame_elements(network: Network) -> Iterator[Element]:
+    """Yield what table bridge must know of a network on an adopted bridge: what the wire beside it is not to carry."""
+    if not network.adopted:
+        return
+    for subnet in network.subnets:
+        family, prefix = subnet.prefix.family, subnet.prefix
+        if subnet.gateway is not None or not network.has_exit:
+            yield Element(name=f"inside{family}", parts=(prefix,))
+
+
+def attachment_elements(network: Network, attachment: Attachment) -> Iterator[Element]:
+    """Yield what table bridge must know of the port of an attachment: that it is isolated, that a wire is beside it."""
+    if network.isolate_ports:
+        yield Element(name="apart", parts=(attachment.host_ifname,))
+        yield Element(name="members", parts=(attachment.host_ifname, attachment.mac))
+    if network.adopted:
+        yield Element(name="guarded", parts=(attachment.host_ifname,))
+        yield Element(name="inwards", parts=(attachment.mac,), data=(attachment.host_mac,))
+        yield Element(name="outwards", parts=(attachment.host_ifname,), data=(attachment.host_mac,))
 
 
 def publish_targets(record: Record, publish: Publish) -> Iterator[tuple[Network, Attachment, Address]]:

@@ -62,7 +62,7 @@ class Facts(Value):
 
     `uplinks4` and `uplinks6` are the links of the default routes; `learned6` those of them whose route came
     by a router advertisement; `force_forwarding`: the kernel has it; `bridge_table`: it has
-    what planner/bridge.nft needs, asked where ports are isolated; `copies`: the sysctls that global switches
+    what planner/bridge.nft needs, asked where frames are judged; `copies`: the sysctls that global switches
     overwrite, read where one may be written; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:

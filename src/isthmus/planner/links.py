@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.model.address import Mac, Prefix, link_local
+from isthmus.model.address import Prefix, link_local
 from isthmus.model.host import (
     HOST,
     Autoconf,
@@ -73,7 +73,7 @@ def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> 
     yield Veth(
         netns=HOST,
         name=attachment.host_ifname,
-        mac=_host_mac(attachment),
+        mac=attachment.host_mac,
         mtu=network.mtu,
         alias=mark("attachment", attachment.id, attachment.owner),
         peer_netns=attachment.namespace,
@@ -99,11 +99,6 @@ def autoconf(record: Record, network: Network, attachment: Attachment) -> Iterat
         netns, ifname = attachment.namespace, attachment.ifname
         own = 6 not in attachment.leased
         yield Autoconf(netns=netns, ifname=ifname, default_route=default_route, link_local=own)
-
-
-def _host_mac(attachment: Attachment) -> Mac:
-    """Return the host end's MAC: as random as its name, and like it the attachment's own."""
-    return Mac(packed=b"\xfe" + bytes.fromhex(attachment.host_ifname[-10:]))
 
 
 def namespace_routes(record: Record, namespace: str) -> Iterator[Route | Rule]:

@@ -135,6 +135,7 @@ def _heads(plan: Plan) -> dict[object, object]:
             case Veth():
                 heads[sign, item.peer_netns, item.peer_name] = item.key
                 heads[sign, item.netns, item.name] = item.key
+                heads[sign, HOST, item.peer_mac] = item.key
                 heads.setdefault((sign, "files"), item.key)
                 if item.netns == HOST:
                     heads.setdefault(("ways", item.peer_netns), item.key)
