@@ -21,9 +21,9 @@ from isthmus.kernel.facts import (
 from isthmus.kernel.ruleset import has_bridge_table
 from isthmus.model.address import Address
 from isthmus.model.network import Record
-from isthmus.model.switches import SWITCHES
+from isthmus.model.switches import SWITCHES, copied_family
 from isthmus.planner.desired import Scope
-from isthmus.planner.forwarding import Facts, NicFacts
+from isthmus.planner.forwarding import Facts, NicFacts, covers
 from isthmus.planner.names import resolver_text
 
 __all__ = ["Outlook", "run_directory"]
@@ -142,9 +142,9 @@ class Outlook:
 
         # Read anew for each plan: it is what the plan moves.
         kept = decode_kept(self.kept)
-        read = {
-            one.nic: read_nic(self._access, one.nic, one.bridge, old.borrowed, kept.get(one.bridge)) for one in lans
-        }
+        # What all links are asked to do is not taken for borrowed: it is for the bridge, too.
+        rows = {name: row for name, row in old.borrowed.items() if not covers(old, copied_family(name))}
+        read = {one.nic: read_nic(self._access, one.nic, one.bridge, rows, kept.get(one.bridge)) for one in lans}
         nics = {name: NicFacts(**found) for name, found in read.items() if found is not None}
         facts = self.facts.replace(nics=nics)
         return facts, _moved(facts, old, new)

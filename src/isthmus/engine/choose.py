@@ -90,6 +90,8 @@ class Chooser:
         others = [one for one in record.networks.values() if one.name != wish.name]
         bridge, subnets = wish.bridge or "", tuple[Subnet, ...]()
         with faults.at(""):
+            if before is not None and before.is_lan is not (wish.uplink == NIC):
+                raise Refused(f"network {wish.name} has uplink {before.uplink}: remove it first", field="uplink")
             bridge = self._bridge(wish, others, before)
         if wish.uplink == NIC:
             faults.raise_any(bare=True)

@@ -93,10 +93,10 @@ def _find(host: Host, name: str) -> Link:
 
 def _find_again(host: Host, wish: NetworkWish, before: Network) -> Link:
     """Return the link of a network that is there already: by its name on record, or its present one."""
-    known = find_nic(host.access, before.nic, before.bridge) if before.is_lan else None
+    known = find_nic(host.access, before.nic, before.bridge)
     link = known if known is not None and wish.nic == before.nic else _find(host, wish.nic)
     if known is None or known.index != link.index:
-        raise Refused(f"network {wish.name} is of another kind: remove it first", users=(wish.name,))
+        raise Refused(f"network {wish.name} is on link {before.nic}: remove it first", users=(wish.name,))
     return link
 
 

@@ -41,13 +41,14 @@ def give_back(current: HostState, wanted: HostState, records: tuple[Record, Reco
     """Decide about what nobody needs any more: what was before us comes back, if the value is still ours.
 
     A link's value stays while a global switch that was asked for covers it; that of a link which came since goes back
-    with `default`. What an edit drops from the borrowed rows goes back in any case.
+    with `default`, of a bridge with its interface. What an edit drops from the borrowed rows goes back in any case.
 
     Returns the names of borrowed rows whose object stays as it is: a value that strangers need now, an address
     that was there before us.
     """
     old, new = records
     left = set()
+    nics = {one.bridge: one.nic for one in new.networks.values() if one.is_lan}
     switches = SWITCHES.values() if facts.strangers else ()
     busy = {name for name in switches if name in new.borrowed and ("sysctl", name) not in wanted}
     for key, item in list(current.items()):
@@ -67,7 +68,9 @@ def give_back(current: HostState, wanted: HostState, records: tuple[Record, Reco
             wanted[key] = item.replace(value="0")
             continue
         if row is None and item.name.endswith("/forwarding"):
-            row = old.borrowed.get(f"net/ipv{family}/conf/default/forwarding")
+            links = (nics.get(item.name.split("/")[3]), "default")
+            rows = (old.borrowed.get(f"net/ipv{family}/conf/{link}/forwarding") for link in links)
+            row = next(filter(None, rows), None)
         if row is None:
             continue
         if _switch_of(item.name, old) in busy and row.name in new.borrowed:
