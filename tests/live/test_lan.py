@@ -316,6 +316,44 @@ def test_the_bridge_forwards_what_the_interface_forwarded(lab: Lab, case: str) -
     assert sysctls(host) == before
 
 
+@pytest.mark.parametrize("own", ["0", "1"])
+def test_the_bridge_forwards_where_all_links_are_asked_to(lab: Lab, own: str) -> None:
+    host = lab.host
+    host.sysctl("net/ipv4/conf/eth0/forwarding", int(own))
+    before = sysctls(host)
+    host.isthmus("forwarding", "on")
+    on = sysctls(host)
+    host.isthmus(*CREATE)
+    assert [host.sysctl(f"net/ipv{family}/conf/lan0/forwarding") for family in (4, 6)] == ["1", "1"]
+    assert host.isthmus("repair").stderr == ""
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert sysctls(host) == on
+    host.isthmus(*CREATE)
+    host.isthmus("forwarding", "off")
+    assert [host.sysctl(f"net/ipv{family}/conf/lan0/forwarding") for family in (4, 6)] == [own, "0"]
+    host.isthmus("network", "rm", "lan0", "--confirm-within", "none")
+    assert sysctls(host) == before
+    host.isthmus("forwarding", "on")
+    host.sysctl("net/ipv4/conf/eth0/forwarding", 0)
+    host.isthmus(*CREATE)
+    assert host.sysctl("net/ipv4/conf/lan0/forwarding") == "0"
+
+
+def test_a_network_neither_comes_to_an_interface_nor_leaves_it_in_place(lab: Lab, tmp_path: Path) -> None:
+    host, file = lab.host, tmp_path / "note.yaml"
+    for first, then in (("{nic: eth0}", "nat"), ("nat", "{nic: eth0}")):
+        file.write_text(f"name: note\nnetworks:\n  lan0: {{uplink: {first}}}\n")
+        host.isthmus("up", str(file), "--confirm-within", "none")
+        before = snapshot(host)
+        file.write_text(f"name: note\nnetworks:\n  lan0: {{uplink: {then}}}\n")
+        kind = "nat" if first == "nat" else "nic"
+        done = host.isthmus("up", str(file), check=False)
+        said = f"networks.lan0.uplink: network lan0 has uplink {kind}: remove it first"
+        assert (done.returncode, said in done.stderr) == (3, True)
+        assert snapshot(host) == before
+        host.isthmus("down", "note", "--confirm-within", "none")
+
+
 def forwarded(host: Host) -> dict[str, list[str]]:
     """Return the links that forward, by family."""
     names = {"4": "ipv4/conf/{}/forwarding", "6": "ipv6/conf/{}/force_forwarding"}
@@ -756,6 +794,17 @@ def test_what_groups_somebody_joined_on_the_interface_is_said(lab: Lab) -> None:
     end(joiner)
 
 
+def test_whose_connections_end_with_the_move_is_said(lab: Lab) -> None:
+    host = lab.host
+    for name, *more in (
+        ("m", "10.5.0.0/24"),
+        ("s", "10.6.0.0/24", "--snat", HOST4),
+        ("c", "10.7.0.0/24", "--uplink=none"),
+    ):
+        host.isthmus("network", "create", name, "--subnet", *more)
+    assert "note: connections that members of network m have to the outside end" in host.isthmus(*CREATE).stderr
+
+
 def test_a_lost_record_is_made_again_from_the_kernel(lab: Lab) -> None:
     host = lab.host
     before = carried(host, "eth0")
@@ -815,6 +864,15 @@ def test_it_goes_back_unless_it_is_confirmed(lab: Lab) -> None:
     assert nothing_of_ours(host)
     done = host.isthmus("confirm", check=False)
     assert (done.returncode, "too late: network create was taken back" in done.stderr) == (3, True)
+    done = host.isthmus("confirm", check=False)
+    assert (done.returncode, "nothing waits" in done.stderr) == (4, True)
+
+
+def test_what_was_taken_back_is_forgotten_with_the_next_change(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE[:-1], "1")
+    wait_for(lambda: not is_on_bridge(host) and not guards(host), "the way back")
+    host.isthmus(*CREATE)
     done = host.isthmus("confirm", check=False)
     assert (done.returncode, "nothing waits" in done.stderr) == (4, True)
 

@@ -146,10 +146,12 @@ def test_stdin_directory_mask_descriptors_and_environment_pass(lab: Lab, tmp_pat
 
 @pytest.mark.usefixtures("before")
 def test_names_inside_make_sense(lab: Lab) -> None:
-    script = "getent hosts db; getent hosts web; cat /etc/resolv.conf; ls /sys/class/net"
+    script = 'getent hosts "$(uname -n)" db; getent hosts web; cat /etc/resolv.conf; ls /sys/class/net'
     done = lab.host.isthmus("run", "--network", "br0", "--name", "web", "--", "sh", "-c", script)
     words = done.stdout.split()
     assert words == [
+        "127.0.1.1",
+        os.uname().nodename,
         "10.7.0.9",
         "db",
         "10.7.0.10",

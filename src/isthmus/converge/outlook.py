@@ -79,7 +79,9 @@ class Outlook:
         """What the planner must know of the host whatever it plans."""
         if self._facts is None:
             read = read_facts(self._access, self.links)
-            self._facts = Facts(**read, run_directory=run_directory(), resolver=_resolver())
+            self._facts = Facts(
+                **read, run_directory=run_directory(), resolver=_resolver(), hostname=os.uname().nodename
+            )
         return self._facts
 
     def facts_of(self, record: Record) -> Facts:
@@ -168,7 +170,7 @@ class Outlook:
         if any(not one.has_exit and one.subnet(6) for one in new.networks.values()):
             return self.facts, self.facts
         if any(row.made for record in (old, new) for row in record.namespaces.values()):
-            facts = Facts(run_directory=run_directory(), resolver=_resolver())
+            facts = Facts(run_directory=run_directory(), resolver=_resolver(), hostname=os.uname().nodename)
             return facts, facts
         return self._of_foreign, self._of_foreign
 

@@ -47,7 +47,10 @@ def change(
     """
     seconds = _seconds(host, edit, record, within)
     if not seconds:
-        return host.change(verb, edit, scope, leaving=leaving, record=record)
+        report = host.change(verb, edit, scope, leaving=leaving, record=record)
+        if host.db.meta("reverted") is not None:  # of a change before this one
+            host.db.set_meta("reverted", None)
+        return report
     if host.pending is not None:
         raise Refused(
             f"{host.pending.verb} waits to be confirmed: one change at a time", hint="isthmus confirm, or wait"

@@ -23,7 +23,7 @@ from isthmus.netlink.rtnl import rule as rtnl_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
     from isthmus.kernel.managers import Manager
@@ -60,6 +60,7 @@ def lan_network(
     if before is None:
         _check(host, link)
         host.notes += staying_behind(host.access, link, bridge)
+        host.notes += _cut(host, link, others)
         _heed_managers(host, link, wish, (bridge, *(one.bridge for one in others)))
     subnets = _subnets(host, wish, link, before)
     for subnet in subnets:
@@ -81,6 +82,20 @@ def lan_network(
         sequence=sequence if before is None else before.sequence,
         owner=owner,
     )
+
+
+def _cut(host: Host, link: Link, others: Iterable[Network]) -> Iterator[str]:
+    """Yield what ends with each move: the kernel's masquerade remembers by which interface it translated.
+
+    Source: net/netfilter/nf_nat_core.c, nf_nat_oif_changed.
+    """
+    uplinks = {4: host.outlook.links.uplinks4, 6: host.outlook.links.uplinks6}
+    families = [family for family, links in uplinks.items() if link.name in links]
+    names = [one.name for one in others if any(map(one.masquerades, families))]
+    if names:
+        told = f"network{'s' * (len(names) > 1)} {', '.join(names)}"
+        why = f"what is masqueraded by {link.name} is not by its bridge (--snat is by both)"
+        yield f"connections that members of {told} have to the outside end with each move: {why}"
 
 
 def _find(host: Host, name: str) -> Link:

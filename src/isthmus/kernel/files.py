@@ -14,10 +14,14 @@ from isthmus.model.host import HOSTS_HEAD, NAMES_HEAD, Directory, File, HostsLin
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Final
 
     from isthmus.model.host import HostObject
 
     FileObject = Directory | File | Symlink | HostsLine
+
+# How the lines begin with which a hosts file begins, whoever wrote it.
+_HEAD: Final = ("#", "127.", "::1 ")
 
 __all__ = [
     "check_writable",
@@ -118,7 +122,7 @@ def _write(item: FileObject) -> None:
 def _append(path: str, line: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
-        head = "" if os.fstat(fd).st_size else HOSTS_HEAD
+        head = "" if os.fstat(fd).st_size else f"{HOSTS_HEAD}{os.uname().nodename}\n"
         _write_all(fd, (head + line).encode())
     finally:
         os.close(fd)
@@ -171,14 +175,14 @@ def drop_lines(path: str, gone: Sequence[HostsLine]) -> None:
         text = read_text(path)
         lines = text.splitlines(keepends=True)
         without = {"\n", *(item.text for item in gone)}
-        kept = "".join([line for line in lines if line not in without])
-        if kept in ("", HOSTS_HEAD):
+        kept = [line for line in lines if line not in without]
+        if all(line.startswith(_HEAD) for line in kept):
             _unlink(path)
             directory = os.path.dirname(path)
             _rmdir(directory)
             _rmdir(os.path.dirname(directory))
-        elif kept != text:
-            _fill(path, kept)
+        elif kept != lines:
+            _fill(path, "".join(kept))
     except OSError as cause:
         raise _refusal("remove", path, cause) from cause
 

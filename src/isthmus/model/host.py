@@ -54,10 +54,10 @@ HOST: Final = ""
 # IFLA_GROUP of our links: "isth" in ASCII, and one that marks links that wait for deletion.
 LIVE_GROUP: Final = 0x69737468
 TRASH_GROUP: Final = 0x69737469
-# How a hosts file that we keep begins.
 ETC_NETNS: Final = "/etc/netns"
 NAMES_HEAD: Final = "# kept by isthmus\n"  # how our files below it begin: others there are somebody's
-HOSTS_HEAD: Final = f"{NAMES_HEAD}127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+# How a hosts file that we keep begins; the host's own name is behind it, which a namespace has as well.
+HOSTS_HEAD: Final = f"{NAMES_HEAD}127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 "
 
 if not TYPE_CHECKING:
     Key = tuple

@@ -106,6 +106,10 @@ class Network(Value):
         """Whether frames between ports of its bridge are judged as such: isolated ports, or a wire beside ours."""
         return self.isolate_ports or self.adopted
 
+    def masquerades(self, family: int) -> bool:
+        """Whether its packets get the address of the link that they leave by."""
+        return self.uplink == NAT and self.subnet(family) is not None and all(one.family != family for one in self.snat)
+
     def subnet(self, family: int) -> Subnet | None:
         """Return its subnet of that family, if it has one."""
         for subnet in self.subnets:

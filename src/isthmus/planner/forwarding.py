@@ -65,12 +65,12 @@ class Facts(Value):
     what planner/bridge.nft needs, asked where frames are judged; `copies`: the sysctls that global switches
     overwrite, read where one may be written; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
-    reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `nics`:
-    the interfaces of networks with uplink `nic` that are there, by their names on record; `link_locals`: the
-    link-local address of ours that an adopted bridge has (before a plan), or needs since it has none;
-    `gone`: bridges that are not there and stay so, on which nothing can be; `leases`: those of attachments whose
-    address is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody else's;
-    `links`: those that have the host's addresses, where one may be published at; no bridges of ours.
+    reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `hostname`: the host's name,
+    which namespaces have as well; `nics`: the interfaces of networks with uplink `nic` that are there, by their names
+    on record; `link_locals`: the link-local address of ours that an adopted bridge has (before a plan), or needs since
+    it has none; `gone`: bridges that are not there and stay so, on which nothing can be; `leases`: those of attachments
+    whose address is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody
+    else's; `links`: those that have the host's addresses, where one may be published at; no bridges of ours.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -83,6 +83,7 @@ class Facts(Value):
     strangers: tuple[str, ...] = ()
     run_directory: str = "/run/isthmus"
     resolver: str | None = ""
+    hostname: str = "localhost"
     nics: dict[str, NicFacts] = {}  # noqa: RUF012  never changed in place
     link_locals: dict[str, Address] = {}  # noqa: RUF012
     gone: frozenset[str] = frozenset()

@@ -23,7 +23,7 @@ set -e
 
 if [ "$3" = dhcpcd ]; then
     command -v dhcpcd >/dev/null || exit 127
-    mkdir -p /run/dhcpcd
+    mkdir -p /run/dhcpcd /var/lib/dhcpcd # as it does itself
     mount -t tmpfs none /run/dhcpcd
     mount -t tmpfs none /var/lib/dhcpcd
     export -p >/run/dhcpcd/environment

@@ -35,7 +35,7 @@ def name_objects(record: Record, namespaces: frozenset[str] | None, facts: Facts
             yield Directory(path=f"{ETC_NETNS}/{row.id}")
             text = _leased_resolver(record, row.id, leases) if leases else ""
             yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=NAMES_HEAD + (text or resolver))
-            yield _hosts(record, row, run_directory, leases)
+            yield _hosts(record, row, facts)
     for attachment in record.attachments.values():
         row = record.namespaces[attachment.namespace]
         if row.id in inside and _has_name(row):
@@ -61,19 +61,19 @@ def _has_name(row: Namespace) -> bool:
     return not row.path.startswith("/proc/") and row.path.endswith(f"/{row.id}")
 
 
-def _hosts(record: Record, row: Namespace, run_directory: str, leases: dict[str, Lease]) -> HostObject:
+def _hosts(record: Record, row: Namespace, facts: Facts) -> HostObject:
     path = f"{ETC_NETNS}/{row.id}/hosts"
     networks = [one.network for one in record.attachments_of(row.id)]
     if len(networks) == 1:
-        return Symlink(path=path, target=f"{run_directory}/hosts/{networks[0]}")
+        return Symlink(path=path, target=f"{facts.run_directory}/hosts/{networks[0]}")
     lines: dict[tuple[Address, str], None] = {}
     for network in networks:
         for member in record.members(network):
             if _has_name(record.namespaces[member.namespace]):
-                leased = leases[member.id].addresses if member.id in leases else ()
+                leased = facts.leases[member.id].addresses if member.id in facts.leases else ()
                 lines |= {(address, member.namespace): None for address in (*member.addresses, *leased)}
     text = "".join(f"{address} {name}\n" for address, name in sorted(lines, key=str))
-    return File(path=path, text=HOSTS_HEAD + text)
+    return File(path=path, text=f"{HOSTS_HEAD}{facts.hostname}\n{text}")
 
 
 def resolver_text(host: str, beside: str) -> str:

@@ -294,7 +294,7 @@ def _file(item: File | Directory | Symlink | HostsLine) -> list[str]:
     path = _quoted(item.path)
     return [
         _command("mkdir", "--parents", item.path.rpartition("/")[0]),
-        f"test -s {path} || printf %s {_quoted(HOSTS_HEAD)} > {path}",
+        f"test -s {path} || printf '%s%s\\n' {_quoted(HOSTS_HEAD)} \"$(uname --nodename)\" > {path}",
         f"printf '%s\\n' {_quoted(item.text[:-1])} >> {path}",
     ]
 
@@ -305,7 +305,7 @@ def _remove_file(item: File | Directory | Symlink | HostsLine) -> list[str]:
     if not isinstance(item, HostsLine):
         return [_command("rm", "--force", item.path)]
     path, directory = _quoted(item.path), item.path.rpartition("/")[0]
-    empty = f'test "$(wc --lines < {path})" -gt {HOSTS_HEAD.count(chr(10))}'
+    empty = f'test "$(wc --lines < {path})" -gt {HOSTS_HEAD.count(chr(10)) + 1}'
     drop = _command("sed", "--in-place", f"/^{item.text[:-1].replace('.', chr(92) + '.')}$/d", item.path)
     rmdir = _command("rmdir", "--ignore-fail-on-non-empty", directory, directory.rpartition("/")[0])
     return [drop, f"{empty} || {{ rm --force {path}; {rmdir}; }}"]
