@@ -66,6 +66,17 @@ def test_an_adopted_bridge_without_ipv6_stands_in_no_other_networks_way(lab: Lab
     assert lab.host.ip_json("-4", "addr", "show", "dev", "other")[0]["addr_info"][0]["local"] == "10.20.0.1"
 
 
+def test_what_was_not_mended_is_not_said_to_be_done_nor_laid_at_somebodys_door(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.2.0.0/24", "--subnet", "fd02::/64")
+    host.isthmus("network", "create", "m", "--subnet", "10.3.0.0/24")
+    host.sysctl("net/ipv6/conf/n/disable_ipv6", 1)
+    done = host.isthmus("network", "rm", "m")
+    assert "something else was not mended: cannot add address to link n" in done.stderr
+    assert done.stdout == "- bridge m\n"
+    assert host.isthmus("ns", "create", "a").stderr == ""
+
+
 def test_what_can_be_mended_is_beside_what_cannot(lab: Lab, tmp_path: Path) -> None:
     host = lab.host
     up(lab, tmp_path)

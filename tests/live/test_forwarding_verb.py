@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.live.driving import EngineRefused, drive
+from tests.live.driving import EngineRefused, drive, wait_for
 from tests.live.test_forwarding import default_route6, learn_route, old_drive
 
 from isthmus.testing import LAN4, LAN6, Lab, Unnamed, snapshot
@@ -293,6 +293,20 @@ def test_a_switch_that_is_on_already_reaches_no_further_link(lab: Lab) -> None:
     assert "IPv4 forwarding was on already, and stays off on eth0" in done.stderr
     lab.host.isthmus("forwarding", "on", "-4", "--link", "eth0")
     assert lab.host.sysctl("net/ipv4/conf/eth0/forwarding") == "1"
+
+
+@pytest.mark.parametrize("way", ["revert", "deadline"])
+def test_what_nobody_confirmed_is_left_on_for_nobody(lab: Lab, tmp_path: Path, way: str) -> None:
+    host = lab.host
+    host.run(
+        "sh", "-ec", "ip link add ext0 type bridge; ip link add xp type veth peer name xq; ip link set xp master ext0"
+    )
+    before = snapshot(host)
+    (tmp_path / "d.yaml").write_text("name: d\nforwarding: {}\n")
+    host.isthmus("up", str(tmp_path / "d.yaml"), "--confirm-within", "60" if way == "revert" else "1")
+    if way == "revert":
+        host.isthmus("confirm", "--revert")
+    wait_for(lambda: snapshot(host) == before, "the way back")
 
 
 def test_who_may_need_it_is_said_and_declared_forwarding_is_left_to_them(lab: Lab, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from isthmus.errors import Refused
 from isthmus.kernel.netns import RUN
 from isthmus.model.host import Autoconf, Element, HostState, LinkAddress, Route, Ruleset, Sysctl, Unredirected, Veth
 from isthmus.model.network import Attachment, Borrowed, Record
-from isthmus.model.plan import Plan, Report, Step
+from isthmus.model.plan import Plan, Remove, Report, Step
 from isthmus.model.value import Value
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from isthmus.store.edit import Edit
 
-__all__ = ["Course", "is_closing", "of_the_edit", "report_on"]
+__all__ = ["Course", "clearing", "is_closing", "of_the_edit", "report_on"]
 
 
 class Course(Value):
@@ -68,6 +68,12 @@ def _hangs(step: Step, links: set[tuple[str, str]]) -> bool:
     item = step.item
     hanging = LinkAddress | Autoconf | Unredirected | Route
     return isinstance(item, hanging) and (item.netns, item.ifname) in links
+
+
+def clearing(course: Course) -> Course:
+    """Return the part that takes away, and keeps closed what ought to be."""
+    steps = (one for one in course.plan.steps if is_closing(one) or isinstance(one, Remove))
+    return course.replace(plan=course.plan.replace(steps=tuple(steps)))
 
 
 def is_closing(step: Step) -> bool:

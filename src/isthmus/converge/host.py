@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 
-from isthmus.converge.course import Course, of_the_edit, report_on
+from isthmus.converge.course import Course, clearing, of_the_edit, report_on
 from isthmus.converge.elsewhere import keep_for_others, living, widened
 from isthmus.converge.outlook import Outlook, run_directory
-from isthmus.converge.rows import freed, lent_to, no_longer_loaded, note_made, with_cookies
+from isthmus.converge.rows import freed, lent_to, no_longer_loaded, note_made, with_cookies, writes_names
 from isthmus.errors import IsthmusError
 from isthmus.kernel.access import Access
 from isthmus.kernel.apply import Applier
@@ -164,8 +164,7 @@ class Host:
             from isthmus.converge.amiss import load_anew
 
             load_anew(self, "upgrade")
-        known = meta.get("uplinks")
-        if known is not None and known != self.outlook.links.text():
+        if meta.get("uplinks") not in (None, self.outlook.links.text()):
             from isthmus.converge.amiss import follow_routes
 
             follow_routes(self)
@@ -214,9 +213,8 @@ class Host:
 
         With a `deadline` (seconds since the boot) the change is taken back then, unless it was confirmed.
         `taken` is what somebody else changed and is to be taken for borrowed by us, so that it can be given back.
-        `fresh`: what the edit brings has names drawn at random a moment ago, so it is not looked for first;
-        when that was wrong after all, the change is planned once more with open eyes. What else is crooked within the
-        scope is put right, too, where the host allows it; `only` chooses a part.
+        `fresh`: what the edit brings has names drawn at random, and is not looked for unless that was wrong after all.
+        What else is crooked within the scope is put right, too, where the host allows it; `only` chooses a part.
 
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
@@ -241,10 +239,12 @@ class Host:
                 return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
             from isthmus.converge.parts import is_left
 
-            if is_left(self, verb, edit, scope, course, cause, is_part=only is not None) and phase == APPLYING:
+            left = is_left(self, verb, edit, scope, course, cause, is_part=only is not None)
+            if left and phase == APPLYING:
                 return self.change(
                     verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, only=of_the_edit
                 )
+            course = clearing(course) if left else course
         return report_on(course.plan, self.notes, old, new)
 
     def _make(
@@ -343,19 +343,16 @@ class Host:
     ) -> None:
         """Carry a course out and settle it; the edit leads the first of the records to the second."""
         record, after = records
-        progress, total = self.progress, len(course.plan.steps)
         kept = {}
         if entry.host and (self.outlook.kept is not None or any(one.is_lan for one in after.networks.values())):
             from isthmus.converge.keeping import keep
 
             kept = keep(self, course.plan, after)
-        report = (lambda done: progress(done, total)) if progress is not None else None
-        applier = Applier(self.access, self._commands, self.lock.fd, report)
-        applier.generation = self._generation
-        applier.made = lambda namespace, cookie: note_made(self.db, record, namespace, cookie)
-        applier.leased = lambda namespace: self._write_names(edit, record, namespace)
-        applier.apply(course.plan)
-        self._generation = applier.generation
+        applier = self._applier(edit, record)
+        try:
+            applier.apply(course.plan)
+        finally:
+            self._generation = applier.generation  # of what was committed, whatever came after it
         self.trashed = self.trashed or applier.trashed
         if applier.cookies:
             edit = edit.plus(with_cookies(after, applier.cookies))
@@ -369,6 +366,13 @@ class Host:
             self.db.know_meta(self._meta)
         self.access.know(row for row in edit.puts if isinstance(row, Namespace))
         applier.await_ready()
+
+    def _applier(self, edit: Edit, record: Record) -> Applier:
+        applier = Applier(self.access, self._commands, self.lock.fd, self.progress)
+        applier.generation = self._generation
+        applier.made = lambda namespace, cookie: note_made(self.db, record, namespace, cookie)
+        applier.leased = writes_names(self, edit, record)
+        return applier
 
     def _after(self, applier: Applier, host: HostState | None) -> dict[str, object]:
         """Return the stored facts that a plan changed; `host`: what is wished there, if that was looked at."""
@@ -392,8 +396,3 @@ class Host:
         """Put a fact about the host down."""
         self.db.set_meta(key, value)
         self._meta = {**self._meta, key: value}
-
-    def _write_names(self, edit: Edit, record: Record, namespace: str) -> None:
-        from isthmus.converge.leases import write_names
-
-        write_names(self, edit, record, namespace)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 
-from isthmus.converge.course import is_closing, of_the_edit
+from isthmus.converge.course import clearing, of_the_edit
 from isthmus.converge.pending import what_is_left
 from isthmus.converge.rows import lent_to
 from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
 from isthmus.kernel.netns import go_home
-from isthmus.model.plan import Plan, Remove
+from isthmus.model.plan import Plan
 from isthmus.planner.borrowing import present, to_borrow
 from isthmus.planner.desired import Scope
 from isthmus.store import journal
@@ -99,7 +99,7 @@ def take_back(host: Host, entry: Entry) -> None:
     try:
         entry = journal.take_back(host.db, entry)
         host.pending = None
-        _recover(host, entry)
+        _recover(host, entry, undoes=True)
     except BaseException as cause:
         if host.pending is not None and isinstance(cause, IsthmusError):
             raise  # it waits as before
@@ -113,15 +113,17 @@ def _clear(host: Host, entry: Entry) -> None:
     _recover(host, entry, clears=True)
 
 
-def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
+def _recover(host: Host, entry: Entry, *, clears: bool = False, undoes: bool = False) -> None:
+    """Lead an entry to its end; `undoes`: what nobody has confirmed goes back whole, whoever may need it by now."""
     scope = Scope(host=entry.host, namespaces=entry.namespaces)
     old = host.record(scope)
     edit = what_is_left(entry.edit, old)
     new = edit.on(old)
     leaving = entry.phase in (journal.LEAVING, journal.PENDING)
-    course = host.plan(old, new, scope) if leaving else host.plan(new, old, scope, undoes=True)
+    undoes = undoes or entry.phase == journal.PENDING
+    course = host.plan(old, new, scope, undoes=undoes) if leaving else host.plan(new, old, scope, undoes=True)
     if clears:
-        course = course.replace(plan=_clearing(course.plan))
+        course = clearing(course)
     # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
     lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old, course.own)
     borrowed = {row.name: row for row in lent}
@@ -136,8 +138,3 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
     if entry.phase == journal.PENDING:
         host.db.set_meta("reverted", entry.verb)
         host.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
-
-
-def _clearing(plan: Plan) -> Plan:
-    """Return what of a plan takes away, and what keeps closed what ought to be."""
-    return plan.replace(steps=tuple(one for one in plan.steps if is_closing(one) or isinstance(one, Remove)))

@@ -7,7 +7,13 @@ from isthmus.model.network import Attachment, Borrowed, Record
 from isthmus.store.edit import Edit
 from isthmus.store.sqlite import Database
 
-__all__ = ["freed", "lent_to", "no_longer_loaded", "note_made", "with_cookies"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from isthmus.converge.host import Host
+
+__all__ = ["freed", "lent_to", "no_longer_loaded", "note_made", "with_cookies", "writes_names"]
 
 
 def with_cookies(record: Record, cookies: dict[str, int]) -> Edit:
@@ -23,6 +29,17 @@ def note_made(db: Database, record: Record, namespace: str, cookie: int) -> None
     """
     if namespace in record.namespaces:
         db.run("UPDATE namespaces SET cookie = ? WHERE id = ?", (cookie, namespace))
+
+
+def writes_names(host: Host, edit: Edit, record: Record) -> Callable[[str], None]:
+    """Return what writes down the names that a lease brings, as soon as it is there."""
+
+    def write(namespace: str) -> None:
+        from isthmus.converge.leases import write_names
+
+        write_names(host, edit, record, namespace)
+
+    return write
 
 
 def freed(record: Record, edit: Edit) -> tuple[str, ...]:

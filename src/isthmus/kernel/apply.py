@@ -62,11 +62,12 @@ class Applier:
     After it: `cookies` holds the cookie of each namespace made, `generation` the nf_tables generation after
     the last batch (None: none was sent), `loaded` the fingerprint of the rulesets when
     one was loaded or taken away (empty: none is left). `leased` is called when a DHCP client of a
-    namespace has its lease, `made` with the cookie of each namespace before its name leads there.
+    namespace has its lease, `made` with the cookie of each namespace before its name leads there, `progress` after each
+    step with how many of all are done.
     """
 
     def __init__(
-        self, access: Access, commands: Commands, lock: int, progress: Callable[[int], None] | None = None
+        self, access: Access, commands: Commands, lock: int, progress: Callable[[int, int], None] | None = None
     ) -> None:
         self._access = access
         self._lock = lock
@@ -112,7 +113,7 @@ class Applier:
                 self._drop_lines()
             self._take(step)
             if self._progress is not None:
-                self._progress(number + 1)
+                self._progress(number + 1, len(plan.steps))
         self._links.send()
         self._send_elements()
         self._drop_lines()
@@ -229,7 +230,7 @@ class Applier:
                 self.generation = expected + 1
                 self._forget_flows(steps)
                 return
-            self.generation = None
+            self.generation = expected if refused[0].errno != _ERESTART else None
             if refused[0].errno == errno.ENOENT and gone:
                 gone = self._present(gone)
             elif refused[0].errno != _ERESTART:
