@@ -99,6 +99,8 @@ def namespace_name(text: str, field: str) -> str:
 def target(text: str, field: str) -> str:
     """Check what names a namespace: a name (or pid, or id), or an absolute path."""
     if text[:1] != "/":
+        if "/" in text:
+            raise InvalidInput(field, text, "a path begins with /, and a namespace's name has none")
         return namespace_name(text, field)
     _utf8(text, field)
     if not text.isprintable():

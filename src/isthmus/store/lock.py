@@ -57,7 +57,8 @@ def check_not_open_to_others(path: str, found: os.stat_result) -> None:
     if found.st_mode & (S_IWGRP | S_IWOTH):
         raise StoreError(f"{path} can be written by others", hint=f"chmod go-w {path}, and look who did")
     if found.st_uid not in (0, os.geteuid()):
-        raise StoreError(f"{path} belongs to uid {found.st_uid}, not to us")
+        hint = f"chown {os.geteuid()} {path}, if its owner is to be trusted, or set ISTHMUS_STATE_DIR"
+        raise StoreError(f"{path} belongs to uid {found.st_uid}, not to us", hint=hint)
 
 
 class Lock:

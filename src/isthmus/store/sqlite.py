@@ -107,7 +107,8 @@ class Database:
 
     def _check(self, application: int, version: int) -> None:
         if application != APPLICATION_ID:
-            raise StoreError(f"{self.path} is not a state file of isthmus")
+            hint = "move it away; isthmus repair --rebuild makes a record again from the kernel"
+            raise StoreError(f"{self.path} is not a state file of isthmus", hint=hint)
         if version != VERSION and version not in MIGRATIONS:
             raise StoreError(
                 f"{self.path} is of version {version}, this isthmus knows version {VERSION}",
