@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 from isthmus.errors import (
@@ -32,6 +33,7 @@ _NO_EXEC: Final = 126
 _NO_PROGRAM: Final = 127
 _NOT_PERMITTED: Final = 5
 _RIGHTS: Final = "run it as root, or in namespaces of your own: unshare -Urnm"
+_ROOT: Final = "root lacks a right here (CAP_NET_ADMIN, CAP_SYS_ADMIN), or the kernel does not take it in that state"
 _OUTSIDE: Final = "no user namespace may do that, but the real root outside"
 _EVERYBODY: Final = ["0", "0", "4294967295"]  # user_namespaces(7): uids of the initial namespace
 
@@ -94,7 +96,7 @@ def say(error: BaseException) -> None:
     for one in _each(error):
         hint = one.hint if isinstance(one, IsthmusError) else ""
         if not hint and status_of(one) == _NOT_PERMITTED:
-            hint = _OUTSIDE if _is_in_a_user_namespace() else _RIGHTS
+            hint = _OUTSIDE if _is_in_a_user_namespace() else _RIGHTS if os.geteuid() else _ROOT
         if before and hint != before:
             sys.stderr.write(f"hint: {before}\n")
         for line in _text(one).splitlines():
