@@ -66,6 +66,21 @@ def test_an_adopted_bridge_without_ipv6_stands_in_no_other_networks_way(lab: Lab
     assert lab.host.ip_json("-4", "addr", "show", "dev", "other")[0]["addr_info"][0]["local"] == "10.20.0.1"
 
 
+def test_what_is_not_of_a_file_stands_in_no_second_ups_way(lab: Lab, tmp_path: Path) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.3.0.0/24", "--subnet", "fd03::/64")
+    host.sysctl("net/ipv6/conf/n/disable_ipv6", 1)
+    file = up(lab, tmp_path)
+    said = "note: something else was not mended: cannot add address to link n"
+    done = host.isthmus("up", file)
+    assert (said in done.stderr, done.stdout) == (True, "nothing to change\n")
+    host.run("ip", "-n", "c", "addr", "flush", "dev", "eth0")
+    assert "+ address 10.2.0.2/24 on eth0 in c" in host.isthmus("up", file).stdout
+    host.sysctl("net/ipv6/conf/q/disable_ipv6", 1)
+    failed = host.isthmus("up", file, check=False)
+    assert (failed.returncode, "cannot add address to link q" in failed.stderr) == (3, True)
+
+
 def test_what_was_not_mended_is_not_said_to_be_done_nor_laid_at_somebodys_door(lab: Lab) -> None:
     host = lab.host
     host.isthmus("network", "create", "n", "--subnet", "10.2.0.0/24", "--subnet", "fd02::/64")

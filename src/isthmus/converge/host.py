@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from isthmus.converge.course import Course, clearing, of_the_edit, report_on
+from isthmus.converge.course import Course, of_the_edit, report_on
 from isthmus.converge.elsewhere import keep_for_others, living, widened
 from isthmus.converge.outlook import Outlook, run_directory
 from isthmus.converge.rows import freed, lent_to, no_longer_loaded, note_made, with_cookies, writes_names
@@ -71,6 +71,7 @@ class Host:
         self._generation: int | None = None
         self.trashed = False
         self.pending: Entry | None = None  # what waits to be confirmed
+        self.declaration = ""  # the one that is brought up
         self.ways: dict[str, Way] = {}  # how commands of this call are started, by namespace
         self.commands_directory = f"{run_directory()}/commands"  # where supervisors keep their files
         self._commands = Commands(self.commands_directory, self.directory, self.access, self.ways)
@@ -232,27 +233,25 @@ class Host:
             return report_on(course.plan, self.notes, old, new)
         course.check_joins(edit, old, new)
         phase = LEAVING if leaving and deadline is None else APPLYING  # a kill leads back what nobody has confirmed
+        entry = Entry(id=0, verb=verb, phase=phase, host=scope.host, namespaces=scope.namespaces, edit=edit)
         try:
-            self._make(verb, phase, edit, scope, course, (old, new), taken, deadline)
+            self._make(entry, course, (old, new), taken, deadline)
         except IsthmusError as cause:
             if fresh:
                 return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
-            from isthmus.converge.parts import is_left
+            from isthmus.converge.parts import what_is_done
 
-            left = is_left(self, verb, edit, scope, course, cause, is_part=only is not None)
-            if left and phase == APPLYING:
+            done = what_is_done(self, entry, course, cause, is_part=only is not None)
+            if done is None:
                 return self.change(
                     verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, only=of_the_edit
                 )
-            course = clearing(course) if left else course
+            course = done
         return report_on(course.plan, self.notes, old, new)
 
     def _make(
         self,
-        verb: str,
-        phase: str,
-        edit: Edit,
-        scope: Scope,
+        entry: Entry,
         course: Course,
         records: tuple[Record, Record],
         taken: tuple[Borrowed, ...],
@@ -267,11 +266,10 @@ class Host:
             from isthmus.converge.renamed import remember_links
 
             remember_links(self, (*old.borrowed, *borrowed))
-        entry = Entry(id=0, verb=verb, phase=phase, host=scope.host, namespaces=scope.namespaces, edit=edit)
-        way_back = None if deadline is None else (edit.inverse(old), deadline)
+        way_back = None if deadline is None else (entry.edit.inverse(old), deadline)
         try:
             begin(self.db, self.lock, entry, tuple(borrowed.values()))
-            self.carry_out(entry, course, edit, (lent_to(old, borrowed), lent_to(new, borrowed)), way_back)
+            self.carry_out(entry, course, entry.edit, (lent_to(old, borrowed), lent_to(new, borrowed)), way_back)
         except BaseException as cause:
             if self.lock.left is None:
                 raise  # it has not begun, or is settled

@@ -5,48 +5,59 @@ The whole is tried first, since that is one plan. Where a part fails, so may wha
 
 from __future__ import annotations
 
+from isthmus.converge.course import Course, clearing
 from isthmus.converge.recovery import is_aside, lasts
 from isthmus.errors import IsthmusError
 from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, LinkAddress, Route, Sysctl, Veth
 from isthmus.planner.desired import Scope
-from isthmus.store.edit import Edit
+from isthmus.store.edit import Edit, namespace_edit
+from isthmus.store.journal import LEAVING, Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from isthmus.converge.course import Course
     from isthmus.converge.host import Host
     from isthmus.model.host import HostObject
 
-__all__ = ["is_left"]
+__all__ = ["what_is_done"]
 
 
-def is_left(
-    host: Host, verb: str, edit: Edit, scope: Scope, course: Course, cause: IsthmusError, *, is_part: bool
-) -> bool:
-    """Whether an edit is left to be made, without what was crooked before; where there is none, mend what can be.
+def what_is_done(host: Host, entry: Entry, course: Course, cause: IsthmusError, *, is_part: bool) -> Course | None:
+    """Return what a course that failed has come to; None: its edit is left to be made, without what was crooked before.
 
-    `cause` was raised by the course, `is_part`: of a part already.
+    Where there is no edit, what can be mended is. `cause` was raised by the course, `is_part`: of a part already. What
+    is not of the declaration that asks (`Host.declaration`) is noted.
 
     Raises:
         IsthmusError: the cause, or what cannot be mended (`several` has each where there are more).
     """
-    if is_aside(cause, course, edit):
+    if is_aside(cause, course, entry.edit):
         host.notes.append(f"something else was not mended: {cause}")
-        return True
-    if edit or is_part or not lasts(cause):
+        return clearing(course) if entry.phase == LEAVING else None
+    if entry.edit or is_part or not lasts(cause):
         raise cause
-    failed: list[IsthmusError] = []
+    scope = Scope(host=entry.host, namespaces=entry.namespaces)
+    failed: dict[str, IsthmusError] = {}
+    aside: dict[str, None] = {}
     for part in _parts(host, scope):
-        if _try(host, verb, part, _whole) is not None:
-            failed += _by_link(host, verb, part)
-    found = list({one.message: one for one in failed}.values())
+        if _try(host, entry.verb, part, _whole) is not None:
+            for link, error in _by_link(host, entry.verb, part):
+                if _is_anothers(host, part, link):
+                    aside[f"something else was not mended: {error}"] = None
+                else:
+                    failed[error.message] = error
+    host.notes += aside
+    found = list(failed.values())
     if len(found) > 1:
         found[0].several = tuple(found)
     if found:
         raise found[0]
-    return False
+    record = host.record(scope)
+    left = {step.item.key for step in host.plan(record, record, scope).plan.steps}
+    return course.replace(
+        plan=course.plan.replace(steps=tuple(one for one in course.plan.steps if one.item.key not in left))
+    )
 
 
 def _parts(host: Host, scope: Scope) -> Iterator[Scope]:
@@ -57,14 +68,25 @@ def _parts(host: Host, scope: Scope) -> Iterator[Scope]:
         yield Scope(host=False, namespaces=frozenset((name,)))
 
 
-def _by_link(host: Host, verb: str, scope: Scope) -> Iterator[IsthmusError]:
+def _is_anothers(host: Host, scope: Scope, link: str) -> bool:
+    """Whether a link of the host, or a namespace, is known as nothing of the declaration that asks."""
+    record, asking = host.record(scope), host.declaration
+    if scope.host:
+        owners = [one.owner for one in record.networks.values() if one.bridge == link]
+    else:
+        drops = namespace_edit(record, *(scope.namespaces or ())).drops
+        owners = [getattr(record, kind)[key].owner for kind, key in drops]
+    return bool(asking and owners) and asking not in owners
+
+
+def _by_link(host: Host, verb: str, scope: Scope) -> Iterator[tuple[str, IsthmusError]]:
     """Mend what is of no link, then one after the other; yield what fails. Without the first nothing is, nor open."""
     record = host.record(scope)
     links = dict.fromkeys(_link_of(step.item) for step in host.plan(record, record, scope).plan.steps)
     for link in sorted(links, key=bool):
         error = _try(host, verb, scope, _of_link(link))
         if error is not None:
-            yield error
+            yield link, error
             if not link:
                 return
 

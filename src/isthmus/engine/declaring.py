@@ -69,7 +69,11 @@ def up(
     after = edit.on(record)
     if before is not None and after.forwarding != record.forwarding:
         before(effects(host, host.preview(edit, scope, record).plan))
-    report = confirming.change(host, "up", edit, scope, record=record, within=confirm_within)
+    host.declaration = declaration.name
+    try:
+        report = confirming.change(host, "up", edit, scope, record=record, within=confirm_within)
+    finally:
+        host.declaration = ""
     networks = after.networks
     fresh = [row for row in edit.puts if isinstance(row, Attachment) and row.id not in record.attachments]
     ports = [(row, networks[row.network]) for row in fresh if networks[row.network].adopted]
