@@ -237,14 +237,13 @@ class Host:
         try:
             self._make(entry, course, (old, new), taken, deadline)
         except IsthmusError as cause:
-            if fresh:
-                return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
             from isthmus.converge.parts import what_is_done
 
-            done = what_is_done(self, entry, course, cause, is_part=only is not None)
+            done = what_is_done(self, entry, course, cause, is_part=only is not None) if not fresh else None
             if done is None:
+                part = None if fresh else of_the_edit
                 return self.change(
-                    verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, only=of_the_edit
+                    verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, only=part
                 )
             course = done
         return report_on(course.plan, self.notes, old, new)
