@@ -24,8 +24,7 @@ from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Borrowed, Namespace, Record
 from isthmus.model.plan import Report
 from isthmus.model.ruleset import RULESET
-from isthmus.model.switches import SWITCHES
-from isthmus.planner.borrowing import found_there, give_back, present, returned, to_borrow
+from isthmus.planner.borrowing import found_there, give_back, present, returned, said_of, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import spread
@@ -228,7 +227,7 @@ class Host:
             check_against(self.pending, edit, scope, old)
         course = self.plan(old, new, scope, fresh=fresh)
         course = course if only is None else only(course)
-        if not course.plan and not edit:
+        if not course.plan and not edit and not course.left:
             if scope.host and self.writable:
                 self.remember("uplinks", self.outlook.links.text())
             return report_on(course.plan, self.notes, old, new)
@@ -261,7 +260,7 @@ class Host:
         """Write a change down and carry it out; where that fails the host is led back, or on."""
         check_writable(step.item for step in course.plan.steps)
         old, new = records
-        rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.renamed), new, course.own))
+        rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.facts.renamed), new, course.facts))
         borrowed = {row.name: row for row in rows}
         if borrowed:
             from isthmus.converge.renamed import remember_links
@@ -326,12 +325,9 @@ class Host:
         theirs = found_there(before, wanted, current)
         spread(current, wanted, new)
         left = give_back(current, wanted, (old, new), facts)
-        if left.intersection(SWITCHES.values()):
-            self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
-        plan, own = diff(current, wanted), facts.forwarded(new)
-        return Course(
-            plan=plan, before=before, wanted=wanted, left=left, found=theirs, renamed=renamed, own=own, gone=facts.gone
-        )
+        self.notes += [said for said in said_of(left, facts) if said not in self.notes]
+        plan = diff(current, wanted)
+        return Course(plan=plan, before=before, wanted=wanted, left=left, found=theirs, facts=facts)
 
     def carry_out(
         self,
@@ -360,8 +356,8 @@ class Host:
         if applier.cookies:
             edit = edit.plus(with_cookies(after, applier.cookies))
         if record.borrowed:
-            told = after, course.wanted, course.plan
-            edit = edit.plus(Edit(drops=returned(*told, host=entry.host, left=course.left, renamed=course.renamed)))
+            told, renamed = (after, course.wanted, course.plan), course.facts.renamed
+            edit = edit.plus(Edit(drops=returned(*told, host=entry.host, left=course.left, renamed=renamed)))
         meta = self._after(applier, course.wanted if entry.host else None) | kept
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}

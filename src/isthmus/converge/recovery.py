@@ -123,7 +123,7 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
     if clears:
         course = course.replace(plan=_clearing(course.plan))
     # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
-    lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old, course.own)
+    lent = to_borrow(course.plan, present(old, course.facts.renamed), new if leaving else old, course.facts)
     borrowed = {row.name: row for row in lent}
     if borrowed:
         from isthmus.converge.renamed import remember_links
