@@ -69,6 +69,7 @@ class Host:
         self._identity: tuple[str, int] | None = None
         self._generation: int | None = None
         self.trashed = False
+        self.strays: HostState = {}  # what a stranger put into our sets, while that is looked at
         self.pending: Entry | None = None  # what waits to be confirmed
         self.ways: dict[str, Way] = {}  # how commands of this call are started, by namespace
         self.commands_directory = f"{run_directory()}/commands"  # where supervisors keep their files
@@ -84,7 +85,7 @@ class Host:
             self._still.take()
         self.outlook.forget()
         self._generation = self.pending = None
-        self.notes = []
+        self.notes, self.strays = [], {}
         try:
             if self._db is None:
                 self._db = Database(self.directory, writable=self.writable)
@@ -283,6 +284,10 @@ class Host:
         self, edit: Edit, scope: Scope, record: Record | None = None, taken: tuple[Borrowed, ...] = ()
     ) -> Report:
         """Return what `change` would do."""
+        if not self.writable:
+            from isthmus.converge.amiss import with_changed_sets
+
+            scope = with_changed_sets(self, scope)
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
         return report_on(self.plan(old, new, scope).plan, self.notes, old, new)
 
@@ -307,7 +312,7 @@ class Host:
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
             wanted = keep_for_others(self.db, new, scope, facts, before, wanted)
-        known: HostState = {**before, **wanted}
+        known: HostState = {**self.strays, **before, **wanted}
         if scope.host:
             borrowed = {**old.borrowed, **new.borrowed}
             for name in (*borrowed, *facts.copies):
