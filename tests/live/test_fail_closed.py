@@ -122,13 +122,16 @@ def test_without_nft_the_hole_is_closed_by_the_sysctl(closed: Lab) -> None:
     closed.host.run("nft", "flush", "ruleset")
     assert steals(closed) == "secret 10.9.0.3 7002"
     back = hidden_nft(closed)
-    with pytest.raises(EngineRefused, match="nft"):
-        drive(closed.host, VERB)
+    said = "error: cannot load the ruleset: there is no nft program\nhint: install nftables\n"
+    for verb in ("repair", "ns create fresh"):
+        told = closed.host.isthmus(*verb.split(), check=False)
+        assert (told.returncode, told.stderr) == (6, said)
     assert closed.host.sysctl(LOCALNET) == "0"
     assert steals(closed) == "timed out"
 
     closed.host.run("sh", "-ec", back)
-    drive(closed.host, VERB)
+    told = closed.host.isthmus("repair")
+    assert told.stderr.splitlines()[0] == "note: somebody changed or flushed table inet isthmus: it was loaded again"
     assert closed.host.sysctl(LOCALNET) == "1"
     assert steals(closed) == "timed out"
     assert closed.host.probe("127.0.0.1", 8083) == "a 10.9.0.1 80"

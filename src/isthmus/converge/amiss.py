@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from isthmus.converge.recovery import follow, lasts
+from isthmus.converge.recovery import RESTORE, follow, lasts, note_restored
 from isthmus.errors import IsthmusError, KernelError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.facts import bridge_of
@@ -41,9 +41,9 @@ def mend_rules(host: Host, present: int, loaded: str) -> None:
             host.remember("generation", present)
         host.strays = {}
         return
-    host.notes.append(f"somebody changed or flushed {lost}: it was loaded again")
+    note_restored(host, lost)
     try:
-        load_anew(host, "restore")
+        load_anew(host, RESTORE)
     except IsthmusError as cause:
         if lasts(cause) and not other_tables(fingerprint(host.access), str(host.db.meta("fingerprint"))):
             host.notes.append(f"the rules stand again, and not all that is on record: {cause.message}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from isthmus.converge.recovery import is_aside, lasts
 from isthmus.errors import IsthmusError
-from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, LinkAddress, Route, Sysctl, Veth
+from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, LinkAddress, Route, Ruleset, Sysctl, Veth
 from isthmus.planner.desired import Scope
 from isthmus.store.edit import Edit
 
@@ -39,8 +39,12 @@ def is_left(
         raise cause
     failed: list[IsthmusError] = []
     for part in _parts(host, scope):
-        if _try(host, verb, part, _whole) is not None:
-            failed += _by_link(host, verb, part)
+        if _try(host, verb, part, _whole) is None:
+            continue
+        errors = dict(_by_link(host, verb, part))
+        failed += errors.values()
+        if "" in errors and any(isinstance(step.item, Ruleset) for step in course.plan.steps):
+            break  # no table: nothing that its sets are to let in can be mended
     found = list({one.message: one for one in failed}.values())
     if len(found) > 1:
         found[0].several = tuple(found)
@@ -57,14 +61,17 @@ def _parts(host: Host, scope: Scope) -> Iterator[Scope]:
         yield Scope(host=False, namespaces=frozenset((name,)))
 
 
-def _by_link(host: Host, verb: str, scope: Scope) -> Iterator[IsthmusError]:
-    """Mend what is of no link, then one after the other; yield what fails. Without the first nothing is, nor open."""
+def _by_link(host: Host, verb: str, scope: Scope) -> Iterator[tuple[str, IsthmusError]]:
+    """Mend what is of no link, then one after the other; yield what fails, by link (empty: what is of none).
+
+    Without the first nothing is, nor open.
+    """
     record = host.record(scope)
     links = dict.fromkeys(_link_of(step.item) for step in host.plan(record, record, scope).plan.steps)
     for link in sorted(links, key=bool):
         error = _try(host, verb, scope, _of_link(link))
         if error is not None:
-            yield error
+            yield link, error
             if not link:
                 return
 

@@ -14,6 +14,7 @@ from isthmus.converge.pending import what_is_left
 from isthmus.converge.rows import lent_to
 from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
 from isthmus.kernel.netns import go_home
+from isthmus.model.host import Ruleset
 from isthmus.model.plan import Plan, Remove
 from isthmus.planner.borrowing import present, to_borrow
 from isthmus.planner.desired import Scope
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from isthmus.converge.host import Host
     from isthmus.store.journal import Entry
 
-__all__ = ["end", "follow", "is_aside", "lasts", "take_back", "undo"]
+__all__ = ["RESTORE", "end", "follow", "is_aside", "lasts", "note_restored", "take_back", "undo"]
 
+RESTORE: Final = "restore"  # the verb that loads rules again which somebody changed
 _PASSING: Final = frozenset(
     {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EIO}
 )
@@ -54,12 +56,21 @@ def end(host: Host, entry: Entry) -> None:
         IsthmusError: not even what had begun can be cleared, or that may pass; the next call tries again.
     """
     try:
-        _recover(host, entry)
+        plan = _recover(host, entry)
     except IsthmusError as cause:
         if not lasts(cause):
             raise
         _clear(host, entry)
         host.notes.append(f"{entry.verb} had stopped half-way, and what it began was cleared ({cause.message})")
+        return
+    loaded = [one.item for one in plan.steps if not isinstance(one, Remove) and isinstance(one.item, Ruleset)]
+    if loaded and entry.verb == RESTORE:
+        note_restored(host, " and ".join(f"table {one.family} isthmus" for one in loaded))
+
+
+def note_restored(host: Host, tables: str) -> None:
+    """Note that tables of ours which somebody changed are as they ought to be again."""
+    host.notes.append(f"somebody changed or flushed {tables}: it was loaded again")
 
 
 def follow(host: Host, scope: Scope, why: str) -> Plan:
@@ -113,7 +124,7 @@ def _clear(host: Host, entry: Entry) -> None:
     _recover(host, entry, clears=True)
 
 
-def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
+def _recover(host: Host, entry: Entry, *, clears: bool = False) -> Plan:
     scope = Scope(host=entry.host, namespaces=entry.namespaces)
     old = host.record(scope)
     edit = what_is_left(entry.edit, old)
@@ -136,6 +147,7 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False) -> None:
     if entry.phase == journal.PENDING:
         host.db.set_meta("reverted", entry.verb)
         host.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
+    return course.plan
 
 
 def _clearing(plan: Plan) -> Plan:
