@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from isthmus.converge.recovery import RESTORE, follow, lasts, note_restored
+from isthmus.converge.recovery import RESTORE, follow, lasts, note_mended, note_restored
 from isthmus.errors import IsthmusError, KernelError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.facts import bridge_of
@@ -36,7 +36,7 @@ def mend_rules(host: Host, present: int, loaded: str) -> None:
         # The rules stand; a stranger may have changed what the sets hold, and isolation rests on those.
         host.strays, ajar = _changed_sets(host, loaded)
         if follow(host, Scope(host=True, namespaces=ajar), "somebody changed the firewall"):
-            host.notes.append("somebody changed what the firewall's sets hold: it was put back")
+            note_mended(host, "somebody changed what the firewall's sets hold: it was put back")
         else:
             host.remember("generation", present)
         host.strays = {}
@@ -113,7 +113,7 @@ def name_bridges(host: Host, record: Record) -> None:
                 f"{subject} is called {found.name} now, and this kernel does not rename a link that is up",
                 hint=f"ip link set dev {found.name} down, rename it, set it up, and say it once more",
             ) from cause
-        host.notes.append(f"{subject} was called {found.name}: it has its name again")
+        note_mended(host, f"{subject} was called {found.name}: it has its name again")
         host.outlook.forget()
 
 
@@ -124,4 +124,4 @@ def follow_routes(host: Host) -> None:
     found = [step.item for step in plan.steps]
     if found and not any(isinstance(one, BridgedNic) and one.lost for one in found):  # else that is said
         names = dict.fromkeys(str(getattr(one, "name", one)) for one in found)
-        host.notes.append(f"{why}: {', '.join(names)} followed")
+        note_mended(host, f"{why}: {', '.join(names)} followed")

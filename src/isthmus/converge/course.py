@@ -76,8 +76,8 @@ def is_closing(step: Step) -> bool:
     return isinstance(item, Ruleset | Element)
 
 
-def report_on(plan: Plan, notes: Iterable[str], old: Record, new: Record) -> Report:
+def report_on(plan: Plan, notes: Iterable[str], old: Record, new: Record, *, mended: bool) -> Report:
     """Return the report on a plan that leads from a record to another."""
     nameless = {row.id: row.path for one in (old, new) for row in one.namespaces.values()}
     paths = tuple((name, path) for name, path in nameless.items() if path != f"{RUN}/{name}")
-    return Report(plan=plan, notes=tuple(notes), paths=paths)
+    return Report(plan=plan, notes=tuple(notes), paths=paths, mended=mended)

@@ -68,7 +68,7 @@ class Host:
         self._meta: dict[str, Any] = {}
         self._identity: tuple[str, int] | None = None
         self._generation: int | None = None
-        self.trashed = False
+        self.trashed = self.mended = False  # links wait in the dead group; notes tell of what was put right
         self.strays: HostState = {}  # what a stranger put into our sets, while that is looked at
         self.pending: Entry | None = None  # what waits to be confirmed
         self.ways: dict[str, Way] = {}  # how commands of this call are started, by namespace
@@ -85,7 +85,7 @@ class Host:
             self._still.take()
         self.outlook.forget()
         self._generation = self.pending = None
-        self.notes, self.strays = [], {}
+        self.notes, self.strays, self.mended = [], {}, False
         try:
             if self._db is None:
                 self._db = Database(self.directory, writable=self.writable)
@@ -231,7 +231,7 @@ class Host:
         if not course.plan and not edit and not course.left:
             if scope.host and self.writable:
                 self.remember("uplinks", self.outlook.links.text())
-            return report_on(course.plan, self.notes, old, new)
+            return report_on(course.plan, self.notes, old, new, mended=self.mended)
         course.check_joins(edit, old, new)
         phase = LEAVING if leaving and deadline is None else APPLYING  # a kill leads back what nobody has confirmed
         try:
@@ -245,7 +245,7 @@ class Host:
                 return self.change(
                     verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, only=of_the_edit
                 )
-        return report_on(course.plan, self.notes, old, new)
+        return report_on(course.plan, self.notes, old, new, mended=self.mended)
 
     def _make(
         self,
@@ -289,7 +289,7 @@ class Host:
 
             scope = with_changed_sets(self, scope)
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
-        return report_on(self.plan(old, new, scope).plan, self.notes, old, new)
+        return report_on(self.plan(old, new, scope).plan, self.notes, old, new, mended=self.mended)
 
     def _before(self, scope: Scope, record: Record | None, taken: tuple[Borrowed, ...]) -> Record:
         found = self.record(scope) if record is None else record

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from isthmus.converge.host import Host
     from isthmus.store.journal import Entry
 
-__all__ = ["RESTORE", "end", "follow", "is_aside", "lasts", "note_restored", "take_back", "undo"]
+__all__ = ["RESTORE", "end", "follow", "is_aside", "lasts", "note_mended", "note_restored", "take_back", "undo"]
 
 RESTORE: Final = "restore"  # the verb that loads rules again which somebody changed
 _PASSING: Final = frozenset(
@@ -61,16 +61,22 @@ def end(host: Host, entry: Entry) -> None:
         if not lasts(cause):
             raise
         _clear(host, entry)
-        host.notes.append(f"{entry.verb} had stopped half-way, and what it began was cleared ({cause.message})")
+        note_mended(host, f"{entry.verb} had stopped half-way, and what it began was cleared ({cause.message})")
         return
     loaded = [one.item for one in plan.steps if not isinstance(one, Remove) and isinstance(one.item, Ruleset)]
     if loaded and entry.verb == RESTORE:
         note_restored(host, " and ".join(f"table {one.family} isthmus" for one in loaded))
 
 
+def note_mended(host: Host, words: str) -> None:
+    """Note what was put right that the verb itself does not report."""
+    host.notes.append(words)
+    host.mended = True
+
+
 def note_restored(host: Host, tables: str) -> None:
     """Note that tables of ours which somebody changed are as they ought to be again."""
-    host.notes.append(f"somebody changed or flushed {tables}: it was loaded again")
+    note_mended(host, f"somebody changed or flushed {tables}: it was loaded again")
 
 
 def follow(host: Host, scope: Scope, why: str) -> Plan:
@@ -146,7 +152,7 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False) -> Plan:
     host.carry_out(entry, course, edit, records)
     if entry.phase == journal.PENDING:
         host.db.set_meta("reverted", entry.verb)
-        host.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
+        note_mended(host, f"{entry.verb} was taken back: nobody confirmed it in time")
     return course.plan
 
 
