@@ -122,13 +122,18 @@ def test_without_nft_the_hole_is_closed_by_the_sysctl(closed: Lab) -> None:
     closed.host.run("nft", "flush", "ruleset")
     assert steals(closed) == "secret 10.9.0.3 7002"
     back = hidden_nft(closed)
-    with pytest.raises(EngineRefused, match="nft"):
-        drive(closed.host, VERB)
+    said = "error: cannot load the ruleset: there is no nft program\nhint: install nftables\n"
+    for verb in ("repair", "ns create fresh"):
+        told = closed.host.isthmus(*verb.split(), check=False)
+        assert (told.returncode, told.stderr) == (6, said)
     assert closed.host.sysctl(LOCALNET) == "0"
     assert steals(closed) == "timed out"
 
     closed.host.run("sh", "-ec", back)
-    drive(closed.host, VERB)
+    told = closed.host.isthmus("repair")
+    restored = "note: somebody changed or flushed table inet isthmus: it was loaded again\n"
+    assert (told.stdout, told.stderr) == ("", restored)
+    assert closed.host.isthmus("repair").stdout == "nothing to change\n"
     assert closed.host.sysctl(LOCALNET) == "1"
     assert steals(closed) == "timed out"
     assert closed.host.probe("127.0.0.1", 8083) == "a 10.9.0.1 80"
@@ -180,13 +185,29 @@ def test_a_foreign_edit_of_the_elements_is_seen_and_mended_by_up(lab: Lab, edit:
     assert table(lab) == before
 
 
-def test_a_foreign_element_is_taken_away_by_repair(lab: Lab) -> None:
+STRAYS: Final = {
+    "a port": "anyport4 { tcp . 9999 : 10.9.0.2 . 81 }",
+    "a pair": "pairs { br0 . br1, br1 . br0 }",
+    "a port that leads elsewhere": "anyport4 { tcp . 8080 : 10.8.0.2 . 80 }",
+    "a subnet": "masq4 { 10.77.0.0/24 }",
+    "a range": "onlink4 { br0 . 10.77.0.3-10.77.0.9 }",
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_a_foreign_element_is_shown_by_plan_and_taken_away_by_any_verb(lab: Lab, stray: str) -> None:
     up(lab.host, TOPOLOGY)
     before = table(lab)
-    lab.host.run("nft", "add element inet isthmus anyport4 { tcp . 9999 : 10.9.0.2 . 81 }")
-    lab.host.run("nft", "add element inet isthmus self { br0 . br1 }")
-    drive(lab.host, "do(repair)")
+    if "elsewhere" in stray:
+        lab.host.run("nft", "delete element inet isthmus anyport4 { tcp . 8080 }")
+    lab.host.run("nft", f"add element inet isthmus {STRAYS[stray]}")
+    assert table(lab) != before
+    shown = lab.host.isthmus("plan", "-", input="name: others", check=False)
+    assert shown.returncode == 2, shown
+    done = lab.host.isthmus("ns", "create", "fresh")
+    assert "somebody changed what the firewall's sets hold: it was put back" in done.stderr
     assert table(lab) == before
+    assert lab.host.isthmus("plan", "-", input="name: others").stdout == "nothing to change\n"
 
 
 def test_a_newer_ruleset_is_loaded_with_all_that_its_sets_held(lab: Lab) -> None:

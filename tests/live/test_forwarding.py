@@ -85,6 +85,46 @@ def test_what_somebody_else_wrote_since_is_theirs(lab: Lab) -> None:
     assert lab.host.sysctl("net/ipv6/conf/eth0/force_forwarding") == "0"
 
 
+@pytest.mark.parametrize("end", ["network rm", "the default route moves"])
+def test_what_the_global_switch_wrote_since_is_theirs(lab: Lab, end: str) -> None:
+    lab.host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24")
+    lab.host.sysctl("net/ipv4/ip_forward", 1)
+    if end != "network rm":
+        lab.host.run("ip", "route", "del", "default")
+        shown = lab.host.isthmus("plan", "-", input="{name: x, namespaces: {a: {}}}", check=False)
+        assert shown.returncode == 2, shown.stderr
+        assert "is left on" in shown.stderr
+        assert "forwarding" not in shown.stdout
+    found = lab.host.isthmus(*("network rm br0" if end == "network rm" else "ns create a").split())
+    assert "IPv4 forwarding of eth0 is left on: somebody has switched net/ipv4/ip_forward on since" in found.stderr
+    assert "forwarding" not in found.stdout
+    assert lab.host.sysctl("net/ipv4/conf/eth0/forwarding") == "1"
+    assert "left on" not in lab.host.isthmus("repair").stderr  # it is on no record any more
+    assert lab.host.sysctl("net/ipv4/conf/eth0/forwarding") == "1"
+
+
+def test_a_link_that_was_off_while_all_others_forwarded_is_off_again(lab: Lab) -> None:
+    lab.host.sysctl("net/ipv4/ip_forward", 1)
+    lab.host.sysctl("net/ipv4/conf/eth0/forwarding", 0)
+    before = values(lab)
+    up(lab.host, TOPOLOGY)
+    assert changes(before, values(lab)).keys() == {"ipv4/conf/eth0/forwarding", "ipv6/conf/eth0/force_forwarding"}
+    down(lab)
+    assert values(lab) == before
+
+
+def test_the_global_switch_of_ipv6_writes_nothing_that_a_link_forwards_by(lab: Lab) -> None:
+    up(lab.host, TOPOLOGY)
+    lab.host.sysctl("net/ipv6/conf/all/forwarding", 1)
+    before = {name: value for name, value in values(lab).items() if "/br0/" not in name and "/isv" not in name}
+    assert before["ipv6/conf/eth0/force_forwarding"] == "1"
+    down(lab)
+    assert changes(before, values(lab)) == {
+        "ipv4/conf/eth0/forwarding": "0",
+        "ipv6/conf/eth0/force_forwarding": "0",
+    }
+
+
 def test_what_another_network_needs_stays(lab: Lab) -> None:
     before = values(lab)
     source = """

@@ -759,7 +759,8 @@ def test_a_state_file_of_version_1_is_read_and_brought_up_to_date(lab: Lab) -> N
         db.executescript(
             "DROP INDEX namespaces_made;"
             "DROP TABLE forwarding; DROP INDEX commands_of_runs; ALTER TABLE commands DROP COLUMN transient;"
-            "ALTER TABLE networks DROP COLUMN transient; PRAGMA user_version = 1;"
+            "ALTER TABLE networks DROP COLUMN transient; ALTER TABLE borrowed DROP COLUMN switched;"
+            "PRAGMA user_version = 1;"
         )
     assert "br0" in lab.host.isthmus("ls").stdout
     lab.host.isthmus("forwarding", "on", "-4")
@@ -767,7 +768,7 @@ def test_a_state_file_of_version_1_is_read_and_brought_up_to_date(lab: Lab) -> N
         {"family": 4, "link": None, "now": True, "persist": False, "owner": None}
     ]
     with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (4,)
+        assert db.execute("PRAGMA user_version").fetchone() == (5,)
         assert db.execute(names).fetchall() == before
 
 

@@ -285,11 +285,12 @@ def test_a_port_that_somebody_opened_is_closed_by_any_verb(lab: Lab, edit: str) 
     assert set(apart[0]["elem"]) >= set(wanted[0]["elem"])
 
 
-def test_a_foreign_element_is_taken_away_by_repair(lab: Lab) -> None:
+def test_a_foreign_element_is_taken_away_by_any_verb(lab: Lab) -> None:
     up(lab.host, TOPOLOGY)
     before = bridge_table(lab)
     lab.host.run("nft", "add element bridge isthmus apart { other0 }")
-    drive(lab.host, "do(repair)")
+    assert drive(lab.host, PLAN) == ["Remove Element ('element', 'apart', ('other0',))"]
+    assert drive(lab.host, "out = entered()") == ["somebody changed what the firewall's sets hold: it was put back"]
     assert bridge_table(lab) == before
 
 

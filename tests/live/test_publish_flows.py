@@ -370,7 +370,8 @@ def test_members_of_a_routed_network_publish_the_same_port_each_its_own(lab: Lab
 def test_a_publish_of_an_older_state_file_is_found_and_withdrawn(flows: Lab) -> None:
     publish(flows, "a", "8080:80")
     with closing(sqlite3.connect(flows.host.path / "state" / "state.db")) as db:
-        db.executescript("UPDATE publishes SET id = '8080/tcp'; PRAGMA user_version = 3;")
+        db.executescript("UPDATE publishes SET id = '8080/tcp'; ALTER TABLE borrowed DROP COLUMN switched;")
+        db.execute("PRAGMA user_version = 3")
     with pytest.raises(EngineRefused, match="host port 8080/tcp is taken: a publishes 8080:80/tcp"):
         publish(flows, "b", "8080:81")
     unpublish(flows, "a", "8080:80")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.address import Address, AddressRange, Mac, Prefix
 from isthmus.model.host import (
     HOST,
     Autoconf,
@@ -60,6 +60,18 @@ def prefix(family: int, shortest: int = 0) -> st.SearchStrategy[Prefix]:
     return st.builds(Prefix.around, address(family), st.integers(shortest, bits))
 
 
+def _range(family: int) -> st.SearchStrategy[AddressRange]:
+    """Return ranges of three to seven addresses that begin with an odd one, so that none is a prefix."""
+    return st.builds(
+        lambda one, more: AddressRange(
+            first=Address(family=family, number=one.number >> 3 << 3 | 1),
+            last=Address(family=family, number=(one.number >> 3 << 3) + more),
+        ),
+        address(family),
+        st.integers(3, 7),
+    )
+
+
 ADDRESSES: Final = address(4) | address(6)
 MACS: Final = st.binary(min_size=5, max_size=5).map(lambda tail: Mac(packed=b"\x02" + tail))
 TEXT: Final = st.text(st.characters(exclude_characters="\0\r", codec="utf-8"), max_size=12)
@@ -72,7 +84,11 @@ _PARTS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "ipv4_addr": address(4),
     "ipv6_addr": address(6),
 }
-_RANGES: Final[dict[str, st.SearchStrategy[Any]]] = {**_PARTS, "ipv4_addr": prefix(4), "ipv6_addr": prefix(6)}
+_RANGES: Final[dict[str, st.SearchStrategy[Any]]] = {
+    **_PARTS,
+    "ipv4_addr": prefix(4) | _range(4),
+    "ipv6_addr": prefix(6) | _range(6),
+}
 
 
 def elements(name: str) -> st.SearchStrategy[Element]:
@@ -213,7 +229,7 @@ ROWS: Final[st.SearchStrategy[Row]] = st.one_of(
         uplinks=st.lists(NAMES, max_size=2).map(tuple),
         owner=_OWNER,
     ),
-    st.builds(Borrowed, name=_WORDS, before=_WORDS, gave=_WORDS),
+    st.builds(Borrowed, name=_WORDS, before=_WORDS, gave=_WORDS, switched=st.booleans()),
 )
 
 

@@ -26,11 +26,12 @@ from isthmus.model.host import (
     Symlink,
     Veth,
 )
-from isthmus.model.network import Record, Row
+from isthmus.model.network import Publish, Record, Row
 from isthmus.model.plan import Add, Change, Plan, Remove
 from isthmus.model.ruleset import SETS
 from isthmus.planner.desired import EVERYTHING, desired
 from isthmus.planner.diff import diff
+from isthmus.planner.firewall import record_elements
 from isthmus.planner.forwarding import Facts
 from isthmus.planner.ipam import allocate, first_free_ifname, free_prefix, ula_prefix
 from isthmus.planner.script import script
@@ -97,6 +98,21 @@ def test_links_that_swap_ends_names_and_addresses_are_in_each_others_way_at_no_s
         links = set(ends(state)) | {(HOST, item.name) for item in state.values() if isinstance(item, Bridge)}
         assert {(item.netns, item.ifname) for item in state.values() if isinstance(item, LinkAddress | Route)} <= links
     assert state == wanted
+
+
+@given(JOINED, st.booleans(), st.booleans(), st.booleans())
+def test_what_sets_ought_to_hold_is_what_is_desired_of_them(
+    record: Record, isolated: bool, adopted: bool, frames: bool
+) -> None:
+    networks = [one.replace(isolate_ports=isolated, adopted=adopted) for one in record.networks.values()]
+    rows = [
+        Publish(id=f"80 {name}", namespace=name, host=None, host_port=80, port=80, protocol="tcp")
+        for name in record.namespaces
+    ]
+    record = record.replace(networks={one.name: one for one in networks}, publishes={one.id: one for one in rows})
+    wanted = desired(record, EVERYTHING, Facts(resolver=None, bridge_table=frames))
+    found = {one.key: one for _, one in record_elements(record, frames=frames)}
+    assert found == {key: one for key, one in wanted.items() if isinstance(one, Element)}
 
 
 @given(STATES, STATES)

@@ -44,11 +44,11 @@ def changes(plan: Plan) -> dict[str, str]:
 
 
 def borrowed(plan: Plan) -> dict[str, tuple[str, str]]:
-    return {row.name: (row.before, row.gave) for row in to_borrow(plan, EMPTY, WISHED, {})}
+    return {row.name: (row.before, row.gave) for row in to_borrow(plan, EMPTY, WISHED, FACTS)}
 
 
 def lent(plan: Plan, record: Record) -> Record:
-    return record.replace(borrowed={row.name: row for row in to_borrow(plan, EMPTY, WISHED, {})})
+    return record.replace(borrowed={row.name: row for row in to_borrow(plan, EMPTY, WISHED, FACTS)})
 
 
 def test_what_the_switch_does_to_links_is_planned_after_it() -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 
-from isthmus.converge.recovery import follow, lasts
+from isthmus.converge.recovery import RESTORE, follow, lasts, note_mended, note_restored
 from isthmus.errors import IsthmusError, KernelError, Refused
 from isthmus.kernel.access import Access
 from isthmus.kernel.facts import bridge_of
-from isthmus.kernel.ruleset import fingerprint, other_tables, set_elements
+from isthmus.kernel.ruleset import fingerprint, generation, other_tables, set_elements
 from isthmus.kernel.sysctl import write_sysctl
-from isthmus.model.host import HOST, BridgedNic
+from isthmus.model.host import HOST, BridgedNic, HostState
+from isthmus.model.ruleset import SETS
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.planner.desired import EVERYTHING, Scope
-from isthmus.planner.firewall import attachment_elements
+from isthmus.planner.firewall import record_elements
 from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.sqlite import Database
 
@@ -22,22 +23,27 @@ if TYPE_CHECKING:
     from isthmus.converge.host import Host
     from isthmus.model.network import Record
 
-__all__ = ["ended", "follow_routes", "load_anew", "mend_rules", "name_bridges"]
+__all__ = ["ended", "follow_routes", "load_anew", "mend_rules", "name_bridges", "with_changed_sets"]
 
 
-def mend_rules(host: Host, generation: int, loaded: str) -> None:
-    """Put the firewall right after somebody has committed to nf_tables; `loaded` is the fingerprint on record."""
+def mend_rules(host: Host, present: int, loaded: str) -> None:
+    """Put the firewall right after somebody has committed to nf_tables.
+
+    `present` is its generation id now, `loaded` the fingerprint on record.
+    """
     lost = other_tables(fingerprint(host.access), loaded)
     if not lost:
         # The rules stand; a stranger may have changed what the sets hold, and isolation rests on those.
-        host.remember("generation", generation)
-        ajar = _ajar(host.db, host.access) if "bridge:" in loaded else frozenset[str]()
+        host.strays, ajar = _changed_sets(host, loaded)
         if follow(host, Scope(host=True, namespaces=ajar), "somebody changed the firewall"):
-            host.notes.append("somebody changed what the firewall's sets hold: it was put back")
+            note_mended(host, "somebody changed what the firewall's sets hold: it was put back")
+        else:
+            host.remember("generation", present)
+        host.strays = {}
         return
-    host.notes.append(f"somebody changed or flushed {lost}: it was loaded again")
+    note_restored(host, lost)
     try:
-        load_anew(host, "restore")
+        load_anew(host, RESTORE)
     except IsthmusError as cause:
         if lasts(cause) and not other_tables(fingerprint(host.access), str(host.db.meta("fingerprint"))):
             host.notes.append(f"the rules stand again, and not all that is on record: {cause.message}")
@@ -46,6 +52,26 @@ def mend_rules(host: Host, generation: int, loaded: str) -> None:
         for network in host.db.rows("networks").values():
             write_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "0")
         raise
+
+
+def with_changed_sets(host: Host, scope: Scope) -> Scope:
+    """Return the scope of a plan with what the next change would put right in our sets, if somebody changed rules."""
+    meta = host.db.all_meta()
+    if not scope.host or meta.get("version") is None or generation(host.access) == meta.get("generation"):
+        return scope
+    host.strays, ajar = _changed_sets(host, str(meta.get("fingerprint")))
+    return scope if scope.namespaces is None else Scope(host=True, namespaces=scope.namespaces | ajar)
+
+
+def _changed_sets(host: Host, loaded: str) -> tuple[HostState, frozenset[str]]:
+    """Return what sets of ours hold that no row asks for, and the living namespaces that they lack something of."""
+    record, access = host.db.record(), host.access
+    wanted = {one.key: (name, one) for name, one in record_elements(record, frames="bridge:" in loaded)}
+    found: HostState = {one.key: one for name in SETS for one in set_elements(access, name)}
+    ajar = {name for key, (name, one) in wanted.items() if name and found.get(key) != one}
+    access.know(record.namespaces.values())
+    strays = {key: one for key, one in found.items() if key not in wanted}
+    return strays, frozenset(name for name in ajar if access.is_alive(name))
 
 
 def load_anew(host: Host, verb: str) -> None:
@@ -87,7 +113,7 @@ def name_bridges(host: Host, record: Record) -> None:
                 f"{subject} is called {found.name} now, and this kernel does not rename a link that is up",
                 hint=f"ip link set dev {found.name} down, rename it, set it up, and say it once more",
             ) from cause
-        host.notes.append(f"{subject} was called {found.name}: it has its name again")
+        note_mended(host, f"{subject} was called {found.name}: it has its name again")
         host.outlook.forget()
 
 
@@ -98,19 +124,4 @@ def follow_routes(host: Host) -> None:
     found = [step.item for step in plan.steps]
     if found and not any(isinstance(one, BridgedNic) and one.lost for one in found):  # else that is said
         names = dict.fromkeys(str(getattr(one, "name", one)) for one in found)
-        host.notes.append(f"{why}: {', '.join(names)} followed")
-
-
-def _ajar(db: Database, access: Access) -> frozenset[str]:
-    """Return the living namespaces whose port lacks its elements in table bridge: somebody may have deleted them."""
-    networks = {one.name: one for one in db.seldom("networks").values() if one.judges_frames}
-    rows = db.rows("attachments", f"network IN ({_marks([*networks])})", [*networks])
-    wanted = [(row.namespace, one) for row in rows.values() for one in attachment_elements(networks[row.network], row)]
-    there = {one.key: one for name in {one.name for _, one in wanted} for one in set_elements(access, name)}
-    names = sorted({namespace for namespace, one in wanted if there.get(one.key) != one})
-    access.know(db.rows("namespaces", f"id IN ({_marks(names)})", names).values())
-    return frozenset(name for name in names if access.is_alive(name))
-
-
-def _marks(values: list[str]) -> str:
-    return ", ".join("?" * len(values))
+        note_mended(host, f"{why}: {', '.join(names)} followed")

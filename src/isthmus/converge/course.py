@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from isthmus.planner.forwarding import Facts
     from isthmus.store.edit import Edit
 
 __all__ = ["Course", "clearing", "is_closing", "of_the_edit", "report_on"]
@@ -21,8 +22,7 @@ __all__ = ["Course", "clearing", "is_closing", "of_the_edit", "report_on"]
 class Course(Value):
     """Where a change leads: its plan, the state that ought to be before and after it, borrowed values that are left on.
 
-    `renamed` are the present names of interfaces that have another one on record; `own` is what a LAN's bridge forwards
-    by itself (`Facts.forwarded`), `gone` the bridges that are not there (`Facts.gone`).
+    `facts` are those of the state that ought to be.
     """
 
     plan: Plan
@@ -30,9 +30,7 @@ class Course(Value):
     wanted: HostState
     left: frozenset[str]
     found: tuple[Borrowed, ...]
-    renamed: dict[str, str]
-    own: dict[str, str]
-    gone: frozenset[str]
+    facts: Facts
 
     def check_joins(self, edit: Edit, old: Record, new: Record) -> None:
         """Check that an edit puts no port on a bridge that is not there.
@@ -40,10 +38,10 @@ class Course(Value):
         Raises:
             Refused: it does.
         """
-        for row in edit.puts if self.gone else ():
+        for row in edit.puts if self.facts.gone else ():
             if isinstance(row, Attachment) and row.id not in old.attachments:
                 bridge = new.networks[row.network].bridge
-                if bridge in self.gone:
+                if bridge in self.facts.gone:
                     raise Refused(
                         f"bridge {bridge} is not there: somebody deleted or renamed it", hint="isthmus repair"
                     )
@@ -84,8 +82,8 @@ def is_closing(step: Step) -> bool:
     return isinstance(item, Ruleset | Element)
 
 
-def report_on(plan: Plan, notes: Iterable[str], old: Record, new: Record) -> Report:
+def report_on(plan: Plan, notes: Iterable[str], old: Record, new: Record, *, mended: bool) -> Report:
     """Return the report on a plan that leads from a record to another."""
     nameless = {row.id: row.path for one in (old, new) for row in one.namespaces.values()}
     paths = tuple((name, path) for name, path in nameless.items() if path != f"{RUN}/{name}")
-    return Report(plan=plan, notes=tuple(notes), paths=paths)
+    return Report(plan=plan, notes=tuple(notes), paths=paths, mended=mended)

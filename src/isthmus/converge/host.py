@@ -24,8 +24,7 @@ from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import Borrowed, Namespace, Record
 from isthmus.model.plan import Report
 from isthmus.model.ruleset import RULESET
-from isthmus.model.switches import SWITCHES
-from isthmus.planner.borrowing import found_there, give_back, present, returned, to_borrow
+from isthmus.planner.borrowing import found_there, give_back, present, returned, said_of, to_borrow
 from isthmus.planner.desired import EVERYTHING, Scope, desired
 from isthmus.planner.diff import diff
 from isthmus.planner.forwarding import spread
@@ -69,7 +68,8 @@ class Host:
         self._meta: dict[str, Any] = {}
         self._identity: tuple[str, int] | None = None
         self._generation: int | None = None
-        self.trashed = False
+        self.trashed = self.mended = False  # links wait in the dead group; notes tell of what was put right
+        self.strays: HostState = {}  # what a stranger put into our sets, while that is looked at
         self.pending: Entry | None = None  # what waits to be confirmed
         self.declaration = ""  # the one that is brought up
         self.ways: dict[str, Way] = {}  # how commands of this call are started, by namespace
@@ -86,7 +86,7 @@ class Host:
             self._still.take()
         self.outlook.forget()
         self._generation = self.pending = None
-        self.notes = []
+        self.notes, self.strays, self.mended = [], {}, False
         try:
             if self._db is None:
                 self._db = Database(self.directory, writable=self.writable)
@@ -227,10 +227,10 @@ class Host:
             check_against(self.pending, edit, scope, old)
         course = self.plan(old, new, scope, fresh=fresh)
         course = course if only is None else only(course)
-        if not course.plan and not edit:
+        if not course.plan and not edit and not course.left:
             if scope.host and self.writable:
                 self.remember("uplinks", self.outlook.links.text())
-            return report_on(course.plan, self.notes, old, new)
+            return report_on(course.plan, self.notes, old, new, mended=self.mended)
         course.check_joins(edit, old, new)
         phase = LEAVING if leaving and deadline is None else APPLYING  # a kill leads back what nobody has confirmed
         entry = Entry(id=0, verb=verb, phase=phase, host=scope.host, namespaces=scope.namespaces, edit=edit)
@@ -246,7 +246,7 @@ class Host:
                     verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, only=part
                 )
             course = done
-        return report_on(course.plan, self.notes, old, new)
+        return report_on(course.plan, self.notes, old, new, mended=self.mended)
 
     def _make(
         self,
@@ -259,7 +259,7 @@ class Host:
         """Write a change down and carry it out; where that fails the host is led back, or on."""
         check_writable(step.item for step in course.plan.steps)
         old, new = records
-        rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.renamed), new, course.own))
+        rows = (*taken, *course.found, *to_borrow(course.plan, present(old, course.facts.renamed), new, course.facts))
         borrowed = {row.name: row for row in rows}
         if borrowed:
             from isthmus.converge.renamed import remember_links
@@ -281,8 +281,12 @@ class Host:
         self, edit: Edit, scope: Scope, record: Record | None = None, taken: tuple[Borrowed, ...] = ()
     ) -> Report:
         """Return what `change` would do."""
+        if not self.writable:
+            from isthmus.converge.amiss import with_changed_sets
+
+            scope = with_changed_sets(self, scope)
         old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
-        return report_on(self.plan(old, new, scope).plan, self.notes, old, new)
+        return report_on(self.plan(old, new, scope).plan, self.notes, old, new, mended=self.mended)
 
     def _before(self, scope: Scope, record: Record | None, taken: tuple[Borrowed, ...]) -> Record:
         found = self.record(scope) if record is None else record
@@ -305,7 +309,7 @@ class Host:
         wanted = desired(new, scope, facts)
         if scope.namespaces is not None:
             wanted = keep_for_others(self.db, new, scope, facts, before, wanted)
-        known: HostState = {**before, **wanted}
+        known: HostState = {**self.strays, **before, **wanted}
         if scope.host:
             borrowed = {**old.borrowed, **new.borrowed}
             for name in (*borrowed, *facts.copies):
@@ -323,12 +327,9 @@ class Host:
         theirs = found_there(before, wanted, current)
         spread(current, wanted, new)
         left = give_back(current, wanted, (old, new), facts)
-        if left.intersection(SWITCHES.values()):
-            self.notes.append(f"forwarding is left on, others need it: {', '.join(facts.strangers)}")
-        plan, own = diff(current, wanted), facts.forwarded(new)
-        return Course(
-            plan=plan, before=before, wanted=wanted, left=left, found=theirs, renamed=renamed, own=own, gone=facts.gone
-        )
+        self.notes += [said for said in said_of(left, facts) if said not in self.notes]
+        plan = diff(current, wanted)
+        return Course(plan=plan, before=before, wanted=wanted, left=left, found=theirs, facts=facts)
 
     def carry_out(
         self,
@@ -354,8 +355,8 @@ class Host:
         if applier.cookies:
             edit = edit.plus(with_cookies(after, applier.cookies))
         if record.borrowed:
-            told = after, course.wanted, course.plan
-            edit = edit.plus(Edit(drops=returned(*told, host=entry.host, left=course.left, renamed=course.renamed)))
+            told, renamed = (after, course.wanted, course.plan), course.facts.renamed
+            edit = edit.plus(Edit(drops=returned(*told, host=entry.host, left=course.left, renamed=renamed)))
         meta = self._after(applier, course.wanted if entry.host else None) | kept
         settle(self.db, self.lock, entry, edit, records, meta, freed(record, edit), time.time(), way_back)
         self._meta = {**self._meta, **meta}

@@ -17,11 +17,13 @@ from isthmus.kernel.facts import (
     read_link_local,
     read_resolvers,
     read_strangers,
+    read_switched,
 )
 from isthmus.kernel.ruleset import has_bridge_table
 from isthmus.model.address import Address
 from isthmus.model.network import Record
 from isthmus.model.switches import SWITCHES, copied_family
+from isthmus.planner.borrowing import went_on
 from isthmus.planner.desired import Scope
 from isthmus.planner.forwarding import Facts, NicFacts, covers
 from isthmus.planner.names import resolver_text
@@ -130,6 +132,7 @@ class Outlook:
             self._facts = self.facts.replace(strangers=read_strangers(self._access))
         if borrows or not self.facts.force_forwarding or old.forwarding or new.forwarding:
             self._facts = self.facts.replace(copies=read_copies())
+        self._facts = self.facts.replace(switched=read_switched())
         if any(row.persist for record in (old, new) for row in record.forwarding.values()):
             from isthmus.converge.host_files import is_masked
 
@@ -145,7 +148,8 @@ class Outlook:
         # Read anew for each plan: it is what the plan moves.
         kept = decode_kept(self.kept)
         # What all links are asked to do is not taken for borrowed: it is for the bridge, too.
-        rows = {name: row for name, row in old.borrowed.items() if not covers(old, copied_family(name))}
+        ours = {name: row for name, row in old.borrowed.items() if not covers(old, copied_family(name))}
+        rows = {name: row for name, row in ours.items() if not went_on(row, old, self.facts)}
         read = {one.nic: read_nic(self._access, one.nic, one.bridge, rows, kept.get(one.bridge)) for one in lans}
         nics = {name: NicFacts(**found) for name, found in read.items() if found is not None}
         facts = self.facts.replace(nics=nics)

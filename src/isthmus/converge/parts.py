@@ -8,7 +8,7 @@ from __future__ import annotations
 from isthmus.converge.course import Course, clearing
 from isthmus.converge.recovery import is_aside, lasts
 from isthmus.errors import IsthmusError
-from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, LinkAddress, Route, Sysctl, Veth
+from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, LinkAddress, Route, Ruleset, Sysctl, Veth
 from isthmus.planner.desired import Scope
 from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.journal import LEAVING, Entry
@@ -41,12 +41,16 @@ def what_is_done(host: Host, entry: Entry, course: Course, cause: IsthmusError, 
     failed: dict[str, IsthmusError] = {}
     aside: dict[str, None] = {}
     for part in _parts(host, scope):
-        if _try(host, entry.verb, part, _whole) is not None:
-            for link, error in _by_link(host, entry.verb, part):
-                if _is_anothers(host, part, link):
-                    aside[f"something else was not mended: {error}"] = None
-                else:
-                    failed[error.message] = error
+        if _try(host, entry.verb, part, _whole) is None:
+            continue
+        errors = dict(_by_link(host, entry.verb, part))
+        for link, error in errors.items():
+            if _is_anothers(host, part, link):
+                aside[f"something else was not mended: {error}"] = None
+            else:
+                failed[error.message] = error
+        if "" in errors and any(isinstance(step.item, Ruleset) for step in course.plan.steps):
+            break  # no table: nothing that its sets are to let in can be mended
     host.notes += aside
     found = list(failed.values())
     if len(found) > 1:
@@ -80,7 +84,10 @@ def _is_anothers(host: Host, scope: Scope, link: str) -> bool:
 
 
 def _by_link(host: Host, verb: str, scope: Scope) -> Iterator[tuple[str, IsthmusError]]:
-    """Mend what is of no link, then one after the other; yield what fails. Without the first nothing is, nor open."""
+    """Mend what is of no link, then one after the other; yield what fails, by link (empty: what is of none).
+
+    Without the first nothing is, nor open.
+    """
     record = host.record(scope)
     links = dict.fromkeys(_link_of(step.item) for step in host.plan(record, record, scope).plan.steps)
     for link in sorted(links, key=bool):

@@ -14,7 +14,8 @@ from isthmus.converge.pending import what_is_left
 from isthmus.converge.rows import lent_to
 from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
 from isthmus.kernel.netns import go_home
-from isthmus.model.plan import Plan
+from isthmus.model.host import Ruleset
+from isthmus.model.plan import Plan, Remove
 from isthmus.planner.borrowing import present, to_borrow
 from isthmus.planner.desired import Scope
 from isthmus.store import journal
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from isthmus.converge.host import Host
     from isthmus.store.journal import Entry
 
-__all__ = ["end", "follow", "is_aside", "lasts", "take_back", "undo"]
+__all__ = ["RESTORE", "end", "follow", "is_aside", "lasts", "note_mended", "note_restored", "take_back", "undo"]
 
+RESTORE: Final = "restore"  # the verb that loads rules again which somebody changed
 _PASSING: Final = frozenset(
     {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EIO}
 )
@@ -54,12 +56,27 @@ def end(host: Host, entry: Entry) -> None:
         IsthmusError: not even what had begun can be cleared, or that may pass; the next call tries again.
     """
     try:
-        _recover(host, entry)
+        plan = _recover(host, entry)
     except IsthmusError as cause:
         if not lasts(cause):
             raise
         _clear(host, entry)
-        host.notes.append(f"{entry.verb} had stopped half-way, and what it began was cleared ({cause.message})")
+        note_mended(host, f"{entry.verb} had stopped half-way, and what it began was cleared ({cause.message})")
+        return
+    loaded = [one.item for one in plan.steps if not isinstance(one, Remove) and isinstance(one.item, Ruleset)]
+    if loaded and entry.verb == RESTORE:
+        note_restored(host, " and ".join(f"table {one.family} isthmus" for one in loaded))
+
+
+def note_mended(host: Host, words: str) -> None:
+    """Note what was put right that the verb itself does not report."""
+    host.notes.append(words)
+    host.mended = True
+
+
+def note_restored(host: Host, tables: str) -> None:
+    """Note that tables of ours which somebody changed are as they ought to be again."""
+    note_mended(host, f"somebody changed or flushed {tables}: it was loaded again")
 
 
 def follow(host: Host, scope: Scope, why: str) -> Plan:
@@ -113,8 +130,11 @@ def _clear(host: Host, entry: Entry) -> None:
     _recover(host, entry, clears=True)
 
 
-def _recover(host: Host, entry: Entry, *, clears: bool = False, undoes: bool = False) -> None:
-    """Lead an entry to its end; `undoes`: what nobody has confirmed goes back whole, whoever may need it by now."""
+def _recover(host: Host, entry: Entry, *, clears: bool = False, undoes: bool = False) -> Plan:
+    """Lead an entry to its end, and return the plan of that.
+
+    `undoes`: what nobody has confirmed goes back whole, whoever may need it by now.
+    """
     scope = Scope(host=entry.host, namespaces=entry.namespaces)
     old = host.record(scope)
     edit = what_is_left(entry.edit, old)
@@ -125,7 +145,7 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False, undoes: bool = F
     if clears:
         course = clearing(course)
     # Networks that a reboot took are made again: their values on the host's links are borrowed anew.
-    lent = to_borrow(course.plan, present(old, course.renamed), new if leaving else old, course.own)
+    lent = to_borrow(course.plan, present(old, course.facts.renamed), new if leaving else old, course.facts)
     borrowed = {row.name: row for row in lent}
     if borrowed:
         from isthmus.converge.renamed import remember_links
@@ -137,4 +157,5 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False, undoes: bool = F
     host.carry_out(entry, course, edit, records)
     if entry.phase == journal.PENDING:
         host.db.set_meta("reverted", entry.verb)
-        host.notes.append(f"{entry.verb} was taken back: nobody confirmed it in time")
+        note_mended(host, f"{entry.verb} was taken back: nobody confirmed it in time")
+    return course.plan

@@ -9,7 +9,7 @@ from isthmus.converge.host import Host
 from isthmus.model.host import HOST
 from isthmus.model.network import Record
 from isthmus.planner.borrowing import present
-from isthmus.store.schema import ENCODE
+from isthmus.store.schema import ENCODE, UPSERT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def with_present_links(host: Host, record: Record) -> Record:
             for name in record.borrowed.keys() - after.borrowed.keys():
                 host.db.run("DELETE FROM borrowed WHERE name = ?", (name,))
             for row in rows:
-                host.db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
+                host.db.run(UPSERT["borrowed"], ENCODE[type(row)](row))
             host.db.run("COMMIT")
         except BaseException:
             host.db.roll_back()

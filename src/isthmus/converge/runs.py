@@ -41,7 +41,9 @@ def clear_ended_runs(host: Host) -> None:
             continue
         try:
             if clear_run(host, name, lost=lost) is not None and lost:
-                host.notes.append(f"namespace {name} is gone: the run in it was ended")
+                from isthmus.converge.recovery import note_mended
+
+                note_mended(host, f"namespace {name} is gone: the run in it was ended")
         except IsthmusError as error:
             host.notes.append(f"run {name} has ended, and is not cleared: {error.message}")
 

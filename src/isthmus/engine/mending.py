@@ -5,6 +5,7 @@ from __future__ import annotations
 from isthmus.converge import Host
 from isthmus.converge.amiss import ended
 from isthmus.converge.elsewhere import let_go
+from isthmus.converge.recovery import note_mended
 from isthmus.engine.publishes import bound_notes
 from isthmus.engine.targets import clear_gone, scope_of
 from isthmus.kernel.facts import is_bridge
@@ -29,7 +30,7 @@ def _forget_links(host: Host) -> None:
     host.access.know(record.namespaces.values())
     gone = let_go(host.access, record)
     for link in gone:
-        host.notes.append(f"the link of {link.a.namespace} to {link.b.namespace} was deleted, and is forgotten")
+        note_mended(host, f"the link of {link.a.namespace} to {link.b.namespace} was deleted, and is forgotten")
     edit = Edit(drops=tuple(("links", link.id) for link in gone))
     ends = dict.fromkeys(end.namespace for link in gone for end in (link.a, link.b))
     after = edit.on(record)
@@ -42,7 +43,7 @@ def _forget_links(host: Host) -> None:
 def repair(host: Host) -> Report:
     """Bring the whole host to the record: drift, strays, what is gone. Entering `host` has mended crashes."""
     for name in clear_dead(host):
-        host.notes.append(f"namespace {name} is gone: what hung on it was cleared")
+        note_mended(host, f"namespace {name} is gone: what hung on it was cleared")
     _forget_links(host)
     report = host.change("repair", Edit(), EVERYTHING)
     record = host.record()

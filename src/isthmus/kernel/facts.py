@@ -11,6 +11,7 @@ from isthmus.kernel.sysctl import conf_links, read_sysctl
 from isthmus.model.address import IPV6, link_local
 from isthmus.model.host import HOST, LIVE_GROUP, TRASH_GROUP
 from isthmus.model.network import is_host_end
+from isthmus.model.switches import SWITCHES
 from isthmus.netlink import nft
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -42,6 +43,7 @@ __all__ = [
     "read_machine",
     "read_resolvers",
     "read_strangers",
+    "read_switched",
 ]
 
 
@@ -167,6 +169,11 @@ def read_strangers(access: Access) -> tuple[str, ...]:
         elif one.kind == "bridge" and one.index not in ours and one.index in busy:
             signs.append(f"bridge {one.name} with ports")
     return tuple(signs)
+
+
+def read_switched() -> frozenset[int]:
+    """Return the families whose global switch of forwarding is on."""
+    return frozenset(family for family, name in SWITCHES.items() if read_sysctl(name) == "1")
 
 
 def is_bridge(access: Access, name: str) -> bool:

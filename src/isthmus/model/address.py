@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["IPV4", "IPV6", "Address", "Mac", "Prefix", "link_local"]
+__all__ = ["IPV4", "IPV6", "Address", "AddressRange", "Mac", "Prefix", "link_local"]
 
 IPV4: Final = 4
 IPV6: Final = 6
@@ -162,6 +162,16 @@ class Prefix(Value):
 
     def __str__(self) -> str:
         return f"{self.first}/{self.length}"
+
+
+class AddressRange(Value):
+    """Addresses that are no prefix: we need none, but somebody may put such into an interval set."""
+
+    first: Address
+    last: Address
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
 
 
 class Mac(Value):

@@ -7,7 +7,7 @@ HOST is the host's own.
 
 from __future__ import annotations
 
-from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.address import Address, AddressRange, Mac, Prefix
 from isthmus.model.value import Value
 
 TYPE_CHECKING = False
@@ -336,13 +336,13 @@ class Element(Value):
     """An element of a set or map of our tables.
 
     `name` is the set's (its types are in model/ruleset.py). `parts` and `data` hold one Python value for
-    each type: str for ifname, Mac, Address for an address, Prefix for one in an interval set, int for a
-    protocol number or port (host order). `data` is empty for a set.
+    each type: str for ifname, Mac, Address for an address, Prefix for one in an interval set (AddressRange: a
+    stranger's), int for a protocol number or port (host order). `data` is empty for a set.
     """
 
     name: str
-    parts: tuple[str | int | Address | Prefix | Mac, ...]
-    data: tuple[str | int | Address | Prefix | Mac, ...] = ()
+    parts: tuple[str | int | Address | Prefix | AddressRange | Mac, ...]
+    data: tuple[str | int | Address | Prefix | AddressRange | Mac, ...] = ()
 
     @property
     def key(self) -> Key:

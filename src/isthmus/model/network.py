@@ -286,12 +286,14 @@ class Forwarding(Value):
 class Borrowed(Value):
     """A value that we changed on something that is not ours: `before` us, and the one we `gave`.
 
-    `name` is a sysctl in slash form (`net/ipv4/conf/eth0/forwarding`).
+    `name` is a sysctl in slash form (`net/ipv4/conf/eth0/forwarding`). `switched`: the global switch that is copied to
+    it was on by then.
     """
 
     name: str
     before: str
     gave: str
+    switched: bool = False
 
 
 Row = Network | Namespace | Attachment | Publish | DirectLink | Command | Forwarding | Borrowed

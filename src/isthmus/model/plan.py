@@ -71,9 +71,11 @@ class Plan(Value):
 class Report(Value):
     """What a verb did: the plan that was applied, and what the operator should know besides.
 
-    `paths` are (id, path) of namespaces without a name, for whoever prints the plan as commands.
+    `paths` are (id, path) of namespaces without a name, for whoever prints the plan as commands. `mended`: a note tells
+    of what was put right before, and is not in the plan.
     """
 
     plan: Plan
     notes: tuple[str, ...] = ()
     paths: tuple[tuple[str, str], ...] = ()
+    mended: bool = False

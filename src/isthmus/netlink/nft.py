@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from isthmus.model.address import Address, Mac, Prefix
+from isthmus.model.address import Address, AddressRange, Mac, Prefix
 from isthmus.model.host import Element
 from isthmus.model.ruleset import FAMILIES, SETS, TABLE, SetType
 from isthmus.netlink.wire import (
@@ -27,7 +27,8 @@ from isthmus.netlink.wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Parts = tuple[int | str | Address | Prefix | Mac, ...]
+    Part = int | str | Address | Prefix | AddressRange | Mac
+    Parts = tuple[Part, ...]
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Final
 
@@ -214,7 +215,7 @@ def _encode_part(kind: str, part: object, *, last: bool) -> bytes:
         return bytes((part, 0, 0, 0)) if isinstance(part, int) else b""
     if kind == "inet_service":
         return part.to_bytes(2, "big") + b"\0\0" if isinstance(part, int) else b""
-    if isinstance(part, Prefix):
+    if isinstance(part, Prefix | AddressRange):
         return (part.last if last else part.first).packed
     if isinstance(part, Mac):
         return part.packed + b"\0\0"
@@ -270,7 +271,7 @@ def _pair_edges(name: str, kind: SetType, edges: list[tuple[int, bool, Parts]]) 
         yield Element(name=name, parts=parts, data=data)
 
 
-def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[int | str | Address | Prefix | Mac]:
+def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[Part]:
     offset = 0
     for kind in kinds:
         width = _WIDTH[kind] if kinds != _LONE_MAC else _MAC_LENGTH
@@ -289,9 +290,13 @@ def _decode_parts(kinds: tuple[str, ...], low: bytes, high: bytes) -> Iterator[i
         elif piece == last and low is high:
             yield Address.decode(piece)
         else:
-            span = int.from_bytes(last, "big") - int.from_bytes(piece, "big") + 1
-            length = 8 * width - (span.bit_length() - 1)
-            yield Prefix.around(Address.decode(piece), length)
+            yield _interval(Address.decode(piece), Address.decode(last))
+
+
+def _interval(first: Address, last: Address) -> Prefix | AddressRange:
+    size = last.number - first.number + 1
+    prefix = Prefix.around(first, first.bits - (size.bit_length() - 1))
+    return prefix if (prefix.first, prefix.last) == (first, last) else AddressRange(first=first, last=last)
 
 
 def chains() -> Request:

@@ -13,10 +13,10 @@ from isthmus.planner.forwarding import Facts, covers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Final
 
-__all__ = ["found_there", "give_back", "present", "returned", "to_borrow"]
+__all__ = ["found_there", "give_back", "present", "returned", "said_of", "to_borrow", "went_on"]
 
 _DIRECTORY: Final = "directory"
 _ADDRESS: Final = "address"
@@ -43,8 +43,8 @@ def give_back(current: HostState, wanted: HostState, records: tuple[Record, Reco
     A link's value stays while a global switch that was asked for covers it; that of a link which came since goes back
     with `default`, of a bridge with its interface. What an edit drops from the borrowed rows goes back in any case.
 
-    Returns the names of borrowed rows whose object stays as it is: a value that strangers need now, an address
-    that was there before us.
+    Returns the names of borrowed rows whose object stays as it is: a value that strangers need now, or wrote by the
+    global switch; an address that was there before us.
     """
     old, new = records
     left = set()
@@ -73,7 +73,8 @@ def give_back(current: HostState, wanted: HostState, records: tuple[Record, Reco
             row = next(filter(None, rows), None)
         if row is None:
             continue
-        if _switch_of(item.name, old) in busy and row.name in new.borrowed:
+        is_theirs = item.value == row.gave and went_on(row, old, facts)
+        if row.name in new.borrowed and (is_theirs or _switch_of(item.name, old) in busy):
             left.add(item.name)
         elif item.value == row.gave:
             wanted[key] = item.replace(value=row.before)
@@ -86,6 +87,24 @@ def _switch_of(name: str, record: Record) -> str:
         return SWITCHES[6]
     family = copied_family(name)
     return SWITCHES[family] if covers(record, family) else name
+
+
+def went_on(row: Borrowed, record: Record, facts: Facts) -> bool:
+    """Whether the global switch that is copied to a borrowed value went on without us: that wrote the value, too."""
+    family = copied_family(row.name)
+    is_theirs = family in facts.switched and SWITCHES[family] not in record.borrowed
+    return is_theirs and not row.switched and row.before != row.gave
+
+
+def said_of(left: frozenset[str], facts: Facts) -> Iterator[str]:
+    """Say which borrowed values stay as they are, and why."""
+    if left.intersection(SWITCHES.values()):
+        yield f"forwarding is left on, others need it: {', '.join(facts.strangers)}"
+    for family in sorted(facts.switched):
+        links = sorted(name.split("/")[3] for name in left if copied_family(name) == family)
+        if links and SWITCHES[family] not in left:
+            what = f"IPv{family} forwarding of {', '.join(links)}"
+            yield f"{what} is left on: somebody has switched {SWITCHES[family]} on since"
 
 
 def found_there(before: HostState, wanted: HostState, current: HostState) -> tuple[Borrowed, ...]:
@@ -107,14 +126,13 @@ def _is_ours(item: Directory, record: Record) -> bool:
     return item.path in record.borrowed or item.path.count("/") > 2
 
 
-def to_borrow(plan: Plan, record: Record, target: Record, own: Mapping[str, str]) -> tuple[Borrowed, ...]:
+def to_borrow(plan: Plan, record: Record, target: Record, facts: Facts) -> tuple[Borrowed, ...]:
     """Return what a plan that leads to a record (`target`) is about to change on things that are not ours.
 
-    `own` is what a bridge that comes would forward by itself (`Facts.forwarded`).
     What a global switch overwrites and keeps its value is borrowed for as long as the write lasts; for as long as
     the switch was asked for, so that a link that was on before us is told from one that came since.
     """
-    rows = []
+    rows, own = [], facts.forwarded(target)
     for step in plan.steps:
         item = step.item
         if isinstance(step, Add) and isinstance(item, Directory) and not _is_ours(item, record):
@@ -122,7 +140,8 @@ def to_borrow(plan: Plan, record: Record, target: Record, own: Mapping[str, str]
         if isinstance(item, Sysctl) and item.borrowed and item.name not in record.borrowed:
             before = _value_before(step, own)
             if before is not None and before != item.value:
-                rows.append(Borrowed(name=item.name, before=before, gave=item.value))
+                was_on = copied_family(item.name) in facts.switched
+                rows.append(Borrowed(name=item.name, before=before, gave=item.value, switched=was_on))
     switches = switched(plan)
     for item in plan.kept:
         gave = overwritten(item.name, switches)

@@ -18,6 +18,7 @@ __all__ = [
     "network_elements",
     "publish_elements",
     "publish_targets",
+    "record_elements",
 ]
 
 
@@ -117,6 +118,21 @@ def publish_elements(record: Record, publish: Publish) -> Iterator[Element]:
                 yield Element(name=f"anyport{family}", parts=(protocol, host_port), data=(address, port))
             else:
                 yield Element(name=f"port{family}", parts=(publish.host, protocol, host_port), data=(address, port))
+
+
+def record_elements(record: Record, *, frames: bool) -> Iterator[tuple[str, Element]]:
+    """Yield all that a whole record asks of the sets, with the namespace that it is of (empty: a network).
+
+    `frames`: with what table bridge holds.
+    """
+    for network in record.networks.values():
+        yield from (("", one) for one in network_elements(network, record.networks.values()))
+        yield from (("", one) for one in frame_elements(network) if frames)
+    for row in record.attachments.values():
+        wanted = attachment_elements(record.networks[row.network], row) if frames else ()
+        yield from ((row.namespace, one) for one in wanted)
+    for publish in record.publishes.values():
+        yield from ((publish.namespace, one) for one in publish_elements(record, publish))
 
 
 def needs_loopback(publish: Publish) -> bool:

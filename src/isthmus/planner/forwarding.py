@@ -63,7 +63,8 @@ class Facts(Value):
     `uplinks4` and `uplinks6` are the links of the default routes; `learned6` those of them whose route came
     by a router advertisement; `force_forwarding`: the kernel has it; `bridge_table`: it has
     what planner/bridge.nft needs, asked where frames are judged; `copies`: the sysctls that global switches
-    overwrite, read where one may be written; `mtu` that of the default route's link (1500 without one);
+    overwrite, read where one may be written; `switched`: the families whose global switch is on, read where the host's
+    part is planned; `mtu` that of the default route's link (1500 without one);
     `strangers`: signs that somebody else needs forwarding; `run_directory`: where files of ours are that a
     reboot ends; `resolver`: the resolv.conf for namespaces (None: no names can be given); `hostname`: the host's name,
     which namespaces have as well; `nics`: the interfaces of networks with uplink `nic` that are there, by their names
@@ -79,6 +80,7 @@ class Facts(Value):
     force_forwarding: bool = True
     bridge_table: bool = True
     copies: tuple[str, ...] = ()
+    switched: frozenset[int] = frozenset()
     mtu: int = 1500
     strangers: tuple[str, ...] = ()
     run_directory: str = "/run/isthmus"

@@ -91,7 +91,7 @@ def _scope(host: bool, namespaces: frozenset[str] | None) -> bytes:
 def borrow(db: Database, rows: tuple[Borrowed, ...]) -> None:
     """Write values down that are about to be borrowed under an entry that stands already."""
     for row in rows:
-        db.run("INSERT OR REPLACE INTO borrowed VALUES (?, ?, ?)", ENCODE[type(row)](row))
+        db.run(UPSERT["borrowed"], ENCODE[type(row)](row))
 
 
 def entries(db: Database, begun: bytes | None, now: float) -> list[Entry]:

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 APPLICATION_ID: Final = 0x69737468  # "isth"
-VERSION: Final = 4
+VERSION: Final = 5
 # Stand before the addresses of an attachment: the families that are leased.
 LEASED: Final = {"dhcp": 4, "dhcp6": 6}
 
@@ -74,7 +74,7 @@ CREATE TABLE links (
 CREATE TABLE commands (namespace TEXT PRIMARY KEY, argv TEXT, owner TEXT, transient INT) WITHOUT ROWID;
 CREATE INDEX commands_of_runs ON commands (namespace) WHERE transient;
 CREATE TABLE {_FORWARDING};
-CREATE TABLE borrowed (name TEXT PRIMARY KEY, before TEXT, gave TEXT) WITHOUT ROWID;
+CREATE TABLE borrowed (name TEXT PRIMARY KEY, before TEXT, gave TEXT, switched INT) WITHOUT ROWID;
 CREATE TABLE leases (
     network TEXT, address BLOB, attachment TEXT, rests_until REAL, PRIMARY KEY (network, address)) WITHOUT ROWID;
 CREATE TABLE cursors (network TEXT, family INT, address BLOB, PRIMARY KEY (network, family)) WITHOUT ROWID;
@@ -95,6 +95,7 @@ MIGRATIONS: Final = {
     ),
     2: ("CREATE INDEX namespaces_made ON namespaces (id) WHERE made",),
     3: (),  # ids of publishes name their namespaces: rows keep theirs, but an older version would not find the new ones
+    4: ("ALTER TABLE borrowed ADD COLUMN switched INT",),
 }
 
 COLUMNS: Final = {
@@ -105,7 +106,7 @@ COLUMNS: Final = {
     "links": "id a_namespace a_ifname a_mac a_addresses b_namespace b_ifname b_mac b_addresses mtu owner",
     "commands": "namespace argv owner transient",
     "forwarding": "id family link now persist uplinks owner",
-    "borrowed": "name before gave",
+    "borrowed": "name before gave switched",
 }
 KEYS: Final = {
     "networks": "name",
@@ -294,7 +295,7 @@ ENCODE: Final[dict[type, Callable[[Any], SqlRow]]] = {
     DirectLink: lambda row: (row.id, *_end(row.a), *_end(row.b), row.mtu, row.owner),
     Command: lambda row: (row.namespace, "\0".join(row.argv), row.owner, int(row.transient)),
     Forwarding: _forwarding,
-    Borrowed: lambda row: (row.name, row.before, row.gave),
+    Borrowed: lambda row: (row.name, row.before, row.gave, int(row.switched)),
 }
 _DECODERS: Final[dict[str, Callable[[SqlRow], Row]]] = {
     "networks": _load_network,
@@ -306,7 +307,7 @@ _DECODERS: Final[dict[str, Callable[[SqlRow], Row]]] = {
         namespace=row[0], argv=tuple(row[1].split("\0")), owner=row[2], transient=bool(row[3])
     ),
     "forwarding": _load_forwarding,
-    "borrowed": lambda row: Borrowed(name=row[0], before=row[1], gave=row[2]),
+    "borrowed": lambda row: Borrowed(name=row[0], before=row[1], gave=row[2], switched=bool(row[3])),
 }
 
 

@@ -116,8 +116,8 @@ def _bridge(one: Json) -> str:
 
 def note_pending(pending: list[Json]) -> None:
     """Say on stderr which calls have not settled what they began."""
-    for one in pending:
-        note(f"`{one['verb']}` is under way, or died half-way: the next changing call puts it right")
+    for verb in dict.fromkeys(str(one["verb"]) for one in pending):
+        note(f"`{verb}` is under way, or died half-way: the next changing call puts it right")
 
 
 def _list(session: Session, given: Given) -> int:

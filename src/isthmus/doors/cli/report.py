@@ -26,7 +26,8 @@ def say_before(effects: Sequence[str]) -> None:
 def tell(report: Report, given: Given, *, more: Sequence[str] = (), totals: bool = False) -> None:
     """Print the steps, `more` lines about what was made, and with `totals` how many; notes go to stderr.
 
-    With --show-commands stdout has the script, a line `# undo`, and the script that undoes it, alone.
+    Below a note of what was put right nothing says that there was nothing to change. With --show-commands stdout has
+    the script, a line `# undo`, and the script that undoes it, alone.
     """
     for one in report.notes:
         note(one)
@@ -41,7 +42,7 @@ def tell(report: Report, given: Given, *, more: Sequence[str] = (), totals: bool
     shown = lines(report.plan, verbose=given.has("verbose"))
     print_lines([paint(str(line), line.sign) for line in shown])
     print_lines(more)
-    if totals:
+    if totals and (shown or not report.mended):
         print_lines([summary(shown)])
 
 

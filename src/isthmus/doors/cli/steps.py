@@ -7,7 +7,7 @@ sysctls of a network) is said in that object's line; `verbose` gives each its ow
 from __future__ import annotations
 
 from isthmus.doors.cli.ports import port_lines
-from isthmus.model.address import IPV6, Address, Mac, Prefix
+from isthmus.model.address import IPV6, Address, AddressRange, Mac, Prefix
 from isthmus.model.host import (
     HOST,
     Autoconf,
@@ -323,7 +323,7 @@ def _fields(item: HostObject) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Address | Prefix | Mac):
+    if isinstance(value, Address | Prefix | AddressRange | Mac):
         return str(value)
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
