@@ -149,6 +149,10 @@ def test_a_publish_does_not_come_to_lead_to_where_it_could_not_be_had(lab: Lab) 
     assert "a publishes 8000:80/tcp, and by then could not: network r is routed" in done.stderr
     assert "hint: isthmus unpublish a 8000:80/tcp" in done.stderr
     lab.host.isthmus("unpublish", "a", "8000:80")
+    lab.host.isthmus("publish", "a", "127.0.0.1:80:80")
+    done = lab.host.isthmus("attach", "r", "a", "--default-route", check=False)
+    assert "a publishes 127.0.0.1:80:80/tcp, and by then could not: network r is routed" in done.stderr
+    lab.host.isthmus("unpublish", "a", "127.0.0.1:80:80")
     lab.host.isthmus("attach", "r", "a", "--default-route", "-p", "80:80", "-p", "81:81")
     lab.host.isthmus("attach", "n", "b", "-p", "80:80")
     # One cannot have the host's port by then, and goes with the attachment.

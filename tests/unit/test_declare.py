@@ -335,6 +335,20 @@ BAD = [
         "must equal the container's",
     ),
     (
+        "networks: {a: {uplink: routed}}\nnamespaces:\n  n: {networks: [a], publish: 127.0.0.1:80:80}\n",
+        3,
+        "namespaces.n.publish",
+        "the address is the container's",
+    ),
+    (
+        """networks: {a: {uplink: routed}, b: {subnet: 10.0.0.0/24}}
+namespaces: {n: {networks: [b, a], publish: '[2001:db8::1]:80:80'}}
+""",
+        2,
+        "namespaces.n.publish",
+        "the address is the container's",
+    ),
+    (
         "networks: {a: {subnet: 10.0.0.0/24}}\nnamespaces:\n  n: {networks: [a], publish: '[fd00::1]:8080:80'}\n",
         3,
         "namespaces.n.publish",

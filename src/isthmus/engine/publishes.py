@@ -228,12 +228,13 @@ def check_fit(row: Publish, networks: Iterable[Network]) -> None:
                 f"cannot publish on network {network.name}: its members are on the LAN themselves",
                 hint="their own addresses are reached from there",
             )
-        if network.uplink == ROUTED and row.host_port not in (0, row.port):
+        if network.uplink == ROUTED and (row.host is not None or row.host_port not in (0, row.port)):
+            own = "host port" if row.host is None else "published address"
             raise InvalidInput(
                 "publish",
                 row.spec,
-                f"network {network.name} is routed: there a host port is the container's own",
-                hint=f"write {row.port}:{row.port}/{row.protocol}",
+                f"network {network.name} is routed: there a {own} is the container's own",
+                hint=f"write {row.replace(host=None, host_port=row.port).spec}",
             )
         if network.uplink == "none" and all(subnet.gateway is None for subnet in network.subnets):
             raise Refused(f"cannot publish on network {network.name}: its bridge has no address")
