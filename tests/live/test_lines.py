@@ -161,6 +161,29 @@ def test_a_publish_does_not_come_to_lead_to_where_it_could_not_be_had(lab: Lab) 
     assert drive(lab.host, "out = steps(do(repair))") == []
 
 
+@pytest.mark.parametrize("uplink", ["nat", "routed", "none"])
+def test_no_port_leads_to_a_network_that_the_host_is_not_on(lab: Lab, uplink: str) -> None:
+    """What came to it would leave by the host's default route."""
+    switch = f"sw: {{subnets: [10.3.0.0/24, 'fd03::/64'], gateway: none, uplink: {uplink}}}"
+    file = lab.host.path / "s.yaml"
+    file.write_text(f"networks: {{{switch}}}\nnamespaces: {{a: {{networks: [sw], publish: ['80:80']}}}}\n")
+    why = "cannot publish on network sw: its bridge has no address of its IPv4 subnet"
+    done = lab.host.isthmus("up", str(file), check=False)
+    assert done.returncode == 3
+    assert f"s.yaml:2:44: namespaces.a.publish[0]: {why}\n" in done.stderr
+    file.write_text(f"networks: {{n: {{subnet: 10.1.0.0/24}}, {switch}}}\nnamespaces: {{a: {{networks: [n, sw]}}}}\n")
+    lab.host.isthmus("up", str(file))
+    for more in ("[fd00::1]:80:80 --allow-nonlocal", "80:80 --network sw"):
+        done = lab.host.isthmus("publish", "a", *more.split(), check=False)
+        assert "network sw" in done.stderr
+    # It leads where it can, and goes with that.
+    lab.host.isthmus("publish", "a", "80:80")
+    assert published(lab) == ["a 80:80/tcp 10.1.0.2:80"]
+    assert lab.host.run("nft", "list", "map", "inet", "isthmus", "anyport6").stdout.count("elements") == 0
+    lab.host.isthmus("detach", "n", "a")
+    assert published(lab) == []
+
+
 def test_what_is_published_goes_with_a_declared_attachment(lab: Lab) -> None:
     text = "name: x\nnetworks: {m: {subnet: 10.2.0.0/24}, o: {subnet: 10.3.0.0/24}}\nnamespaces: {w: {networks: [%s]}}"
     up(lab.host, text % "m")

@@ -241,7 +241,7 @@ def _router_routes(host: Host, network: Network) -> list[str]:
     found = []
     for subnet in network.subnets:
         via = _own_address(host, subnet.prefix.family)
-        if via is not None:
+        if via is not None and network.has_host(subnet.prefix.family):
             found.append(f"ip route add {subnet.prefix} via {via}")
     return found
 

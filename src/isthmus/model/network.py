@@ -106,6 +106,10 @@ class Network(Value):
         """Whether frames between ports of its bridge are judged as such: isolated ports, or a wire beside ours."""
         return self.isolate_ports or self.adopted
 
+    def has_host(self, family: int) -> bool:
+        """Whether the host may be on it in a family: it has a gateway, or a bridge with the host's own addresses."""
+        return any(net.prefix.family == family and (net.gateway or self.adopted or self.is_lan) for net in self.subnets)
+
     def subnet(self, family: int) -> Subnet | None:
         """Return its subnet of that family, if it has one."""
         for subnet in self.subnets:
