@@ -7,7 +7,8 @@ from isthmus.engine import confirming
 from isthmus.engine.attachments import detach_edit
 from isthmus.engine.choose import Chooser, host_addresses
 from isthmus.engine.publishes import route_notes
-from isthmus.errors import NotFound, Refused
+from isthmus.engine.targets import find_network
+from isthmus.errors import Refused
 from isthmus.model.declared import NetworkWish
 from isthmus.model.network import Network, Record
 from isthmus.model.plan import Report
@@ -64,9 +65,7 @@ def remove_network(host: Host, name: str, *, force: bool = False, confirm_within
         Refused: it has members, or belongs to a declaration.
     """
     record = host.record()
-    network = record.networks.get(name)
-    if network is None:
-        raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
+    network = find_network(record, name)
     if network.owner and not force:
         raise Refused(f"network {name} belongs to declaration {network.owner}", hint=f"isthmus down {network.owner}")
     edit, scope = drop_networks(host, record, (name,), frozenset(), force=None if force else "say --force")

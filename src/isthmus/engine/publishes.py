@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isthmus.converge import Host
 from isthmus.engine.choose import host_addresses
-from isthmus.engine.targets import find_namespace, scope_of
+from isthmus.engine.targets import find_namespace, find_network, scope_of
 from isthmus.errors import InvalidInput, NotFound, Refused
 from isthmus.kernel.facts import address_links
 from isthmus.kernel.ports import ephemeral_range, holder_of, is_bound, reserved_ports
@@ -41,7 +41,7 @@ def publish(host: Host, target: str, wish: PublishWish) -> tuple[Publish, Report
     """Make ports of a namespace reachable at ports of the host.
 
     Raises:
-        NotFound: nothing is attached to the target.
+        NotFound: nothing is attached to the target, or no such network.
         Refused: the port is taken (the holder is named), or cannot lead there.
     """
     namespace = find_namespace(host, target)
@@ -111,12 +111,12 @@ def publish_row(
     `renewed` is the id of the one that this is put in place of, and `before` that row when it has ports of the host.
 
     Raises:
-        InvalidInput, Refused: it cannot be had.
+        InvalidInput, Refused, NotFound: it cannot be had.
     """
     row = _row(wish, namespace, wish.host_port or 0, owner)
     networks = [network for network, _ in led_to(record, row)]
     if not networks:
-        where = f"network {wish.network}" if wish.network else "any network"
+        where = f"network {find_network(record, wish.network).name}" if wish.network else "any network"
         raise Refused(f"cannot publish port {wish.port} of {namespace}: it has no fitting address on {where}")
     check_host(host, wish)
     check_fit(row, networks)
