@@ -365,6 +365,16 @@ def test_down_all_takes_what_declarations_have_on_each_other(lab: Lab) -> None:
     assert snapshot(lab.host) == empty
 
 
+def test_a_network_to_talk_with_that_is_not_there_is_noted(lab: Lab) -> None:
+    done = lab.host.isthmus("network", "create", "m", "--subnet", "10.1.0.0/24", "--allow", "nix")
+    assert "note: no network nix yet: m may talk with it when it is made\n" in done.stderr
+    text = "networks: {o: {subnet: 10.2.0.0/24, allow: [p, m, nix]}, p: {subnet: 10.3.0.0/24}}"
+    note = "no network nix yet: o may talk with it when it is made"
+    assert drive(lab.host, f"out = do(up, load_text({text!r})).notes") == [note]
+    lab.host.isthmus("network", "create", "nix", "--subnet", "10.4.0.0/24")
+    assert drive(lab.host, f"out = do(up, load_text({text!r})).notes") == []
+
+
 def test_an_address_to_translate_to_that_the_host_lacks_is_noted(lab: Lab) -> None:
     note = "leave as {}, which this host does not have"
     made = lab.host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24", "--snat", HOST4)
