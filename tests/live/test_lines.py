@@ -357,6 +357,28 @@ def test_what_others_have_on_a_namespace_or_run_in_it_stays_unless_forced(lab: L
     assert lab.host.run("ip", "netns", "list").stdout == ""
 
 
+def test_all_that_stands_against_down_is_said_at_once(lab: Lab) -> None:
+    text = "name: one\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {a: {networks: [n]}}\n"
+    up(lab.host, text)
+    drive(lab.host, 'do(create_namespace, "b"); do(attach, AttachmentWish(network="n"), "b")')
+    drive(lab.host, 'do(publish, "a", port("80:80"))')
+    sleeper = lab.host.netns("a").spawn("sleep", "100")
+    wait_for(lambda: lab.host.run("ip", "netns", "pids", "a").stdout.split() == [str(sleeper.pid)], "the sleeper")
+    said = [
+        "namespace a is in use: 80:80/tcp of a (by command)",
+        "network n is in use: b on n",
+        f"namespace a has processes inside: {sleeper.pid} (sleep)",
+    ]
+    done = lab.host.isthmus("down", "one", check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "hint: " not in line]) == (
+        3,
+        [f"error: {one}" for one in said],
+    )
+    with pytest.raises(EngineRefused) as caught:
+        up(lab.host, "name: one\nnetworks: {}\n")
+    assert all(one in str(caught.value) for one in said)
+
+
 def test_down_all_takes_what_declarations_have_on_each_other(lab: Lab) -> None:
     empty = snapshot(lab.host)
     up(lab.host, "name: one\nnamespaces: {a: {}}\n")

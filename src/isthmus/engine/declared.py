@@ -12,7 +12,7 @@ from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.namespaces import check_new_namespace, note_names
 from isthmus.engine.networks import note_allowed, note_snat
 from isthmus.engine.publishes import Beside, check_host, check_port, is_translated, publish_row
-from isthmus.engine.removing import check_inhabitants, drop, rows_of
+from isthmus.engine.removing import drop, rows_of
 from isthmus.engine.room import Room
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
@@ -138,7 +138,6 @@ class DeclaredEdit:
         if gone:
             force = f"isthmus down {self._name} --force"
             edit, scope = drop(self._host, self._before, gone, force=force)
-            check_inhabitants(self._host, gone, force)
             self._touched |= scope.namespaces or frozenset()
             self._edit = self._edit.plus(edit)
             self._record = edit.on(self._record)
