@@ -363,6 +363,22 @@ def test_an_address_that_the_bridge_had_stays_when_it_is_the_gateway(lab: Lab) -
     assert snapshot(lab.host) == before
 
 
+@pytest.mark.parametrize("uplink", ["nat", "none"])
+def test_without_a_gateway_a_port_is_published_where_the_host_has_an_address_of_its_own(lab: Lab, uplink: str) -> None:
+    build(lab, stp=0)
+    drive(
+        lab.host, f"do(create_network, network('ours', '10.9.0.0/24', gateways=(), bridge='far0', uplink={uplink!r}))"
+    )
+    lab.host.isthmus("ns", "create", "a")
+    done = lab.host.isthmus("attach", "ours", "a", "-p", "8080:80", check=False)
+    why = "error: cannot publish on network ours: its bridge has no address of its IPv4 subnet"
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, why)
+    lab.host.run("ip", "addr", "add", "10.9.0.1/24", "dev", "far0")
+    lab.host.isthmus("attach", "ours", "a", "-p", "8080:80")
+    lab.host.netns("a").serve("a", 80)
+    assert lab.host.probe("127.0.0.1", 8080) == "a 10.9.0.1 80"
+
+
 def test_a_bridge_that_is_gone_is_no_hindrance(lab: Lab) -> None:
     build(lab, stp=0)
     drive(lab.host, CREATE + MEMBERS)

@@ -399,7 +399,7 @@ REFUSED: tuple[tuple[str, int, str], ...] = (
     ("publish b 9000:90", 3, "no fitting address on any network"),
     ("publish nowhere 9000:90", 4, "nothing is attached"),
     ("publish a 8080:81", 3, "taken"),
-    ("publish a 9000:90 --network nowhere", 3, "no fitting address"),
+    ("publish a 9000:90 --network nowhere", 4, "no network 'nowhere'"),
     ("publish a fly", 64, "1 to 65535"),
     ("unpublish a 9999:80", 4, "no such port"),
     ("down nowhere", 4, "nothing here belongs"),

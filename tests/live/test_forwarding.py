@@ -69,10 +69,13 @@ def test_a_single_family_borrows_its_own_values_alone(lab: Lab) -> None:
     assert changes(before, values(lab)) == {"ipv4/conf/eth0/forwarding": "1"}
 
 
-def test_a_network_without_a_way_out_borrows_nothing(lab: Lab) -> None:
+@pytest.mark.parametrize("kind", ["uplink: none", "gateway: none", "gateway: none, uplink: routed"])
+def test_a_network_without_a_way_out_borrows_nothing(lab: Lab, kind: str) -> None:
     before = values(lab)
-    up(lab.host, TOPOLOGY.replace('"fd09::/64"]', '"fd09::/64"], uplink: none'))
-    assert changes(before, values(lab)) == {}
+    up(lab.host, TOPOLOGY.replace('"fd09::/64"]', f'"fd09::/64"], {kind}'))
+    after = values(lab)
+    assert changes(before, after) == {}
+    assert after["ipv4/conf/br0/forwarding"] == after["ipv6/conf/br0/force_forwarding"] == "0"
 
 
 def test_what_somebody_else_wrote_since_is_theirs(lab: Lab) -> None:

@@ -149,12 +149,39 @@ def test_a_publish_does_not_come_to_lead_to_where_it_could_not_be_had(lab: Lab) 
     assert "a publishes 8000:80/tcp, and by then could not: network r is routed" in done.stderr
     assert "hint: isthmus unpublish a 8000:80/tcp" in done.stderr
     lab.host.isthmus("unpublish", "a", "8000:80")
+    lab.host.isthmus("publish", "a", "127.0.0.1:80:80")
+    done = lab.host.isthmus("attach", "r", "a", "--default-route", check=False)
+    assert "a publishes 127.0.0.1:80:80/tcp, and by then could not: network r is routed" in done.stderr
+    lab.host.isthmus("unpublish", "a", "127.0.0.1:80:80")
     lab.host.isthmus("attach", "r", "a", "--default-route", "-p", "80:80", "-p", "81:81")
     lab.host.isthmus("attach", "n", "b", "-p", "80:80")
     # One cannot have the host's port by then, and goes with the attachment.
     lab.host.isthmus("detach", "r", "a")
     assert published(lab) == ["b 80:80/tcp 10.1.0.3:80", "a 81:81/tcp 10.1.0.2:81"]
     assert drive(lab.host, "out = steps(do(repair))") == []
+
+
+@pytest.mark.parametrize("uplink", ["nat", "routed", "none"])
+def test_no_port_leads_to_a_network_that_the_host_is_not_on(lab: Lab, uplink: str) -> None:
+    """What came to it would leave by the host's default route."""
+    switch = f"sw: {{subnets: [10.3.0.0/24, 'fd03::/64'], gateway: none, uplink: {uplink}}}"
+    file = lab.host.path / "s.yaml"
+    file.write_text(f"networks: {{{switch}}}\nnamespaces: {{a: {{networks: [sw], publish: ['80:80']}}}}\n")
+    why = "cannot publish on network sw: its bridge has no address of its IPv4 subnet"
+    done = lab.host.isthmus("up", str(file), check=False)
+    assert done.returncode == 3
+    assert f"s.yaml:2:44: namespaces.a.publish[0]: {why}\n" in done.stderr
+    file.write_text(f"networks: {{n: {{subnet: 10.1.0.0/24}}, {switch}}}\nnamespaces: {{a: {{networks: [n, sw]}}}}\n")
+    lab.host.isthmus("up", str(file))
+    for more in ("[fd00::1]:80:80 --allow-nonlocal", "80:80 --network sw"):
+        done = lab.host.isthmus("publish", "a", *more.split(), check=False)
+        assert "network sw" in done.stderr
+    # It leads where it can, and goes with that.
+    lab.host.isthmus("publish", "a", "80:80")
+    assert published(lab) == ["a 80:80/tcp 10.1.0.2:80"]
+    assert lab.host.run("nft", "list", "map", "inet", "isthmus", "anyport6").stdout.count("elements") == 0
+    lab.host.isthmus("detach", "n", "a")
+    assert published(lab) == []
 
 
 def test_what_is_published_goes_with_a_declared_attachment(lab: Lab) -> None:
@@ -330,12 +357,44 @@ def test_what_others_have_on_a_namespace_or_run_in_it_stays_unless_forced(lab: L
     assert lab.host.run("ip", "netns", "list").stdout == ""
 
 
+def test_all_that_stands_against_down_is_said_at_once(lab: Lab) -> None:
+    text = "name: one\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {a: {networks: [n]}}\n"
+    up(lab.host, text)
+    drive(lab.host, 'do(create_namespace, "b"); do(attach, AttachmentWish(network="n"), "b")')
+    drive(lab.host, 'do(publish, "a", port("80:80"))')
+    sleeper = lab.host.netns("a").spawn("sleep", "100")
+    wait_for(lambda: lab.host.run("ip", "netns", "pids", "a").stdout.split() == [str(sleeper.pid)], "the sleeper")
+    said = [
+        "namespace a is in use: 80:80/tcp of a (by command)",
+        "network n is in use: b on n",
+        f"namespace a has processes inside: {sleeper.pid} (sleep)",
+    ]
+    done = lab.host.isthmus("down", "one", check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "hint: " not in line]) == (
+        3,
+        [f"error: {one}" for one in said],
+    )
+    with pytest.raises(EngineRefused) as caught:
+        up(lab.host, "name: one\nnetworks: {}\n")
+    assert all(one in str(caught.value) for one in said)
+
+
 def test_down_all_takes_what_declarations_have_on_each_other(lab: Lab) -> None:
     empty = snapshot(lab.host)
     up(lab.host, "name: one\nnamespaces: {a: {}}\n")
     up(lab.host, "name: two\nnamespaces: {b: {}}\nlinks: [[{ns: a, ip: 10.9.0.1/30}, {ns: b, ip: 10.9.0.2/30}]]\n")
     lab.host.isthmus("down", "--all")
     assert snapshot(lab.host) == empty
+
+
+def test_a_network_to_talk_with_that_is_not_there_is_noted(lab: Lab) -> None:
+    done = lab.host.isthmus("network", "create", "m", "--subnet", "10.1.0.0/24", "--allow", "nix")
+    assert "note: no network nix yet: m may talk with it when it is made\n" in done.stderr
+    text = "networks: {o: {subnet: 10.2.0.0/24, allow: [p, m, nix]}, p: {subnet: 10.3.0.0/24}}"
+    note = "no network nix yet: o may talk with it when it is made"
+    assert drive(lab.host, f"out = do(up, load_text({text!r})).notes") == [note]
+    lab.host.isthmus("network", "create", "nix", "--subnet", "10.4.0.0/24")
+    assert drive(lab.host, f"out = do(up, load_text({text!r})).notes") == []
 
 
 def test_an_address_to_translate_to_that_the_host_lacks_is_noted(lab: Lab) -> None:

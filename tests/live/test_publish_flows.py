@@ -367,6 +367,28 @@ def test_members_of_a_routed_network_publish_the_same_port_each_its_own(lab: Lab
     assert drive(lab.host, "out = steps(do(repair))") == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", HOST4])
+def test_a_port_of_a_routed_network_is_published_at_the_namespace_s_own_address_alone(lab: Lab, host: str) -> None:
+    """Else what was meant for the host, or one address of it, would be open to the LAN."""
+    networks = "networks: {n: {subnet: 10.1.0.0/24}, r: {subnet: 10.2.0.0/24, uplink: routed}}\n"
+    file = lab.host.path / "r.yaml"
+    file.write_text(f"{networks}namespaces:\n  a: {{networks: [r], publish: ['{host}:91:91']}}\n")
+    done = lab.host.isthmus("up", str(file), check=False)
+    assert f"r.yaml:3:32: namespaces.a.publish[0]: '{host}:91:91/tcp': network r is routed" in done.stderr
+    file.write_text(f"{networks}namespaces: {{a: {{networks: [n, r]}}}}\n")
+    lab.host.isthmus("up", str(file))
+    for argv in (("publish", "a", f"{host}:91:91", "--network", "r"), ("publish", "a", f"{host}:91-92:91-92")):
+        done = lab.host.isthmus(*argv, check=False)
+        assert "network r is routed: there a published address is the container's own" in done.stderr
+        assert f"hint: write {argv[2].removeprefix(f'{host}:')}/tcp" in done.stderr
+        lab.host.isthmus("detach", "n", "a", check=False)  # the second is led by the default route
+    assert ports(lab) == []
+    # What leads to a translated network by the default route goes with that.
+    lab.host.isthmus("attach", "n", "a", "--default-route", "-p", f"{host}:91:91")
+    lab.host.isthmus("detach", "n", "a")
+    assert ports(lab) == []
+
+
 def test_a_publish_of_an_older_state_file_is_found_and_withdrawn(flows: Lab) -> None:
     publish(flows, "a", "8080:80")
     with closing(sqlite3.connect(flows.host.path / "state" / "state.db")) as db:

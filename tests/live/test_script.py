@@ -391,6 +391,12 @@ def test_the_script_of_a_changed_declaration_gives_the_state_of_the_engine(lab: 
     check_scripts(lab.host, f"report = do(up, load_text({_AFTER!r}))")
 
 
+def test_the_script_of_changed_lengths_gives_the_state_of_the_engine(lab: Lab) -> None:
+    drive(lab.host, f"do(up, load_text({_BEFORE!r})); reap(state_directory())")
+    text = _BEFORE.replace("10.1.0.0/24", "10.1.0.0/25").replace("fd01::/64", "fd01::/80").replace("/30", "/29")
+    check_scripts(lab.host, f"report = do(up, load_text({text!r}))")
+
+
 def test_the_script_of_another_network_with_the_same_addresses_gives_the_state_of_the_engine(lab: Lab) -> None:
     before = "namespaces: {a: {networks: {n: {ip: [10.1.0.9, 'fd01::9']}}}}\nname: d\n"
     networks = "networks: {n: {subnets: [10.1.0.0/24, 'fd01::/64'], allow-overlap: true}}\n"

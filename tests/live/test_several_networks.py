@@ -33,6 +33,13 @@ def tables(place: Place) -> list[tuple[str, str, str, str]]:
     return sorted((one["table"], one["dst"], one["gateway"], one["dev"]) for one in found if one["table"].isdecimal())
 
 
+def routed(place: Place) -> list[tuple[str, str, str, str]]:
+    """Return the routes by a gateway, but those to n: table, destination, gateway, link."""
+    found = [one for family in "46" for one in place.ip_json(f"-{family}", "route", "show", "table", "all")]
+    found = [one for one in found if "gateway" in one and not one["dst"].startswith(("10.1.", "fd01:"))]
+    return sorted((one.get("table", ""), one["dst"], one["gateway"], one["dev"]) for one in found)
+
+
 def test_a_strict_reverse_path_filter_lets_answers_by(lab: Lab, bridge_nf: int) -> None:
     assert bridge_nf in (0, 1)
     up(lab.host, TOPOLOGY)
@@ -106,6 +113,24 @@ def test_rules_and_routes_that_somebody_took_away_are_there_again(lab: Lab) -> N
     a.run("ip", "-4", "rule", "delete", "priority", "26882")
     assert "+ rule 26882 from 10.2.0.2 in a\n" in lab.host.isthmus("repair").stdout
     assert (snapshot(a), lab.host.isthmus("repair").stdout) == (before, "nothing to change\n")
+
+
+def test_a_subnet_of_another_length_takes_no_route_away(lab: Lab) -> None:
+    """Neither those of members that are not in the file, nor a stranger's."""
+    up(lab.host, TOPOLOGY)
+    drive(lab.host, 'do(create_namespace, "c"); do(attach, AttachmentWish(network="n"), "c")')
+    places = [lab.host.netns("a"), lab.host.netns("b"), lab.host.netns("c"), lab.host]
+    for place, link in zip(places, ("eth0", "eth0", "eth0", "n"), strict=True):
+        place.run("ip", "route", "add", "192.0.2.0/24", "via", "10.1.0.9", "dev", link)
+        place.run("ip", "route", "add", "2001:db8:2::/64", "via", "fd01::9", "dev", link)
+    before = [routed(place) for place in places]
+    for four, six in ((25, 64), (20, 64), (20, 80)):
+        text = TOPOLOGY.replace("10.1.0.0/24", f"10.1.0.0/{four}").replace("fd01::/64", f"fd01::/{six}")
+        up(lab.host, text)
+        assert [routed(place) for place in places] == before
+        assert up(lab.host, text) == []
+        (found,) = places[2].ip_json("addr", "show", "dev", "eth0", "scope", "global")
+        assert [one["prefixlen"] for one in found["addr_info"]] == [four, six]
 
 
 def test_a_record_that_is_made_again_knows_them(lab: Lab) -> None:

@@ -335,6 +335,20 @@ BAD = [
         "must equal the container's",
     ),
     (
+        "networks: {a: {uplink: routed}}\nnamespaces:\n  n: {networks: [a], publish: 127.0.0.1:80:80}\n",
+        3,
+        "namespaces.n.publish",
+        "the address is the container's",
+    ),
+    (
+        """networks: {a: {uplink: routed}, b: {subnet: 10.0.0.0/24}}
+namespaces: {n: {networks: [b, a], publish: '[2001:db8::1]:80:80'}}
+""",
+        2,
+        "namespaces.n.publish",
+        "the address is the container's",
+    ),
+    (
         "networks: {a: {subnet: 10.0.0.0/24}}\nnamespaces:\n  n: {networks: [a], publish: '[fd00::1]:8080:80'}\n",
         3,
         "namespaces.n.publish",
@@ -425,6 +439,36 @@ forwarding: [{link: [":"]}, {ipv4: true}, {}]
         (7, "forwarding[0].link[0]", "an"),
         (7, "forwarding[2]", "says"),
     ]
+
+
+def test_faulty_link_hides_no_fault_of_the_others_and_they_are_called_by_their_numbers() -> None:
+    text = """
+links:
+  - [{ns: a}]
+  - [{ns: a, ip: [10.0.0.0/30, 10.0.0.1/30], name: x}, {ns: b, ip: 10.0.0.1/30, mac: x}]
+  - [{ns: b}, {ns: c, nam: y}]
+  - {ends: [{ns: a, name: x}, {ns: a}], mtu: big}
+"""
+    with pytest.raises(DeclarationErrors) as caught:
+        loads(text, "x.yaml")
+    assert [(one.line, one.field, one.why.partition(":")[0]) for one in caught.value.errors] == [
+        (3, "links[0]", "a link has two ends"),
+        (4, "links[1][0].ip[0]", "is the network address of 10.0.0.0/30"),
+        (4, "links[1][1].ip", "is on this link already"),
+        (4, "links[1][1].mac", "not a MAC address"),
+        (5, "links[2][1].nam", "unknown key"),
+        (6, "links[3].ends[0].name", "is the name of links[1] in namespace a already"),
+        (6, "links[3].ends[1].ns", "a link joins two different namespaces"),
+        (6, "links[3].mtu", "an MTU is a number of 68 to 65535 bytes"),
+    ]
+
+
+def test_faulty_uplink_hides_no_fault_of_the_network_that_holds_for_any_other() -> None:
+    text = "networks:\n  a: {subnet: 10.0.0.0/24, gateway: 10.9.0.1, uplink: %s}\n"
+    for written, fields in (("no", ["gateway", "uplink"]), ("ntt", ["gateway", "uplink"]), ("'nic:'", ["uplink"])):
+        with pytest.raises(DeclarationErrors) as caught:
+            loads(text % written, "x.yaml")
+        assert [one.field for one in caught.value.errors] == [f"networks.a.{field}" for field in fields]
 
 
 def test_fault_causes_no_further_objections() -> None:

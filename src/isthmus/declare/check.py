@@ -241,22 +241,30 @@ def _publish(
     all_known = all(one is not None and one.subnets for one in aims)
     if wish.host is not None and all_known and wish.host.family not in families:
         yield InvalidInput(field, spec, f"namespace {owner.name} has no IPv{wish.host.family} address there")
-    aim = networks.get(wish.network or _default_of(owner, networks))
-    if aim is not None and aim.uplink == ROUTED and wish.host_port not in (None, wish.port):
-        why = f"network {aim.name} is routed, not translated: the host's port must equal the container's"
+    asked = (4, 6) if wish.host is None else (wish.host.family,)
+    led = [networks.get(wish.network or _default_of(owner, networks, family)) for family in asked]
+    routed = next((one.name for one in led if one is not None and one.uplink == ROUTED), None)
+    if routed is not None and (wish.host is not None or wish.host_port not in (None, wish.port)):
+        must = "the host's port must equal" if wish.host is None else "the address is"
+        why = f"network {routed} is routed, not translated: {must} the container's"
         yield InvalidInput(field, spec, why, hint=f"publish {wish.port} there, or use uplink nat")
 
 
-def _default_of(wish: NamespaceWish, networks: dict[str, NetworkWish]) -> str:
-    """Return the network that the namespace's default route will lead to, or nothing."""
-    for one in wish.attachments:
-        if one.default_route:
-            return one.network
-    for one in wish.attachments:
-        known = networks.get(one.network)
-        if one.default_route is None and not (known is not None and known.uplink == NONE):
-            return one.network
-    return ""
+def _default_of(wish: NamespaceWish, networks: dict[str, NetworkWish], family: int) -> str:
+    """Return the network that the namespace's default route of a family will lead to, or nothing."""
+    holders = [one for one in wish.attachments if one.default_route is not False]
+    holders = [one for one in holders if _may_lead_out(networks.get(one.network), family)]
+    first = next((one for one in holders if one.default_route), holders[0] if holders else None)
+    return "" if first is None else first.network
+
+
+def _may_lead_out(known: NetworkWish | None, family: int) -> bool:
+    """Whether a network may have a way out of that family, as far as the wish tells."""
+    if known is None:
+        return True
+    if known.uplink == NONE or known.gateways == ():
+        return False
+    return not known.subnets or any(prefix.family == family for prefix in known.subnets)
 
 
 def _spec(wish: PublishWish) -> str:

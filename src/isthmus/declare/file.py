@@ -7,6 +7,7 @@ to what they say together; here the objections get their file, line and field.
 from __future__ import annotations
 
 import os.path
+import re
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from isthmus.declare.shapes import FileShape, keys_at
 from isthmus.declare.words import network_name
 from isthmus.errors import InvalidInput, IsthmusError, NotFound, NotPermitted
 from isthmus.model.declared import Declaration
+from isthmus.model.network import NIC
 
 __all__ = ["SIZE_MAX", "DeclarationErrors", "Problem", "load", "load_placed", "loads"]
 
@@ -34,6 +36,8 @@ _WORDS: Final = {
     "too_short": "a link has two ends",
     "too_long": "a link has two ends",
 }
+# How an objection names another link: by its number among those that are looked at.
+_LINK: Final = re.compile(r"\blinks\[\d+\]")
 Place = tuple[str | int, ...]
 
 
@@ -139,6 +143,7 @@ class _Problems:
     def add_field(self, field: str, value: object, why: str, hint: str = "") -> None:
         """Note a problem of a field, at the place where it, or what holds it, is written."""
         written, line, column = self.places.find(field)
+        why = _LINK.sub(lambda found: self.places.find(found[0])[0], why)
         shown = "" if isinstance(value, dict | list) or value is None else repr(value)
         self.add(line, column, written, shown, why, hint)
 
@@ -221,12 +226,12 @@ def _well_shaped(tree: dict[str, object], error: ValidationError, problems: _Pro
     """Note the faults of a file and read what is left without them, so that what remains can be checked too.
 
     An item or a key goes alone where the rest says the same without it; else what holds it goes, lest the check
-    objects to what was not written. Links go together, for their objections name others by number.
+    objects to what was not written.
     """
     faulty: set[Place] = set()
     for one in error.errors(include_url=False):
         _report(one, problems)
-        faulty.add(_apart(one["loc"]))
+        faulty.add(_apart(one["loc"], one["input"]))
     gone = [place for place in sorted(faulty, key=_order, reverse=True) if _drop(tree, place)]
     problems.places = problems.places.without(map(_field, gone))
     try:
@@ -235,9 +240,11 @@ def _well_shaped(tree: dict[str, object], error: ValidationError, problems: _Pro
         return _well_shaped(tree, more, problems)
 
 
-def _apart(place: Place) -> Place:
-    """Return the place of what is left out for a fault."""
+def _apart(place: Place, value: object) -> Place:
+    """Return the place of what is left out for a fault, in a value; of an uplink where none was to be an interface."""
     match place:
+        case ("networks", _, "uplink", *_) if isinstance(value, str) and not value.startswith(NIC):
+            return place[:3]
         case ("networks", _, "bridge" | "snat" | "isolate-ports" | "allow" | "mtu" | "allow-overlap", *_):
             return place[:3]
         case ("namespaces", _, "networks", _, "ip", int(), *_):
@@ -249,6 +256,14 @@ def _apart(place: Place) -> Place:
         case ("namespaces", _, "publish" | "command", *_):
             return place[:3]
         case ("networks" | "namespaces", _, *_) | ("forwarding", int(), *_):
+            return place[:2]
+        case ("links", int(), "ends", int(), "ip", int(), *_):
+            return place[:6]
+        case ("links", int(), "ends", int(), "ip" | "name" | "mac", *_):
+            return place[:5]
+        case ("links", int(), "mtu", *_):
+            return place[:3]
+        case ("links", int(), *_):
             return place[:2]
         case _:
             return place[:1]
@@ -262,6 +277,8 @@ def _order(place: Place) -> list[tuple[int, str]]:
 def _drop(tree: Any, place: Place) -> bool:
     """Take the value at a place away, or what stands for the list that it is of; return whether it was there."""
     part, *rest = place
+    if part == "ends" and isinstance(tree, list):  # a link written as its two ends
+        return _drop(tree, tuple(rest))
     is_there = part in tree if isinstance(tree, dict) else isinstance(tree, list) and len(tree) > int(part)
     if is_there and rest and (isinstance(tree[part], list) or not isinstance(rest[0], int)):
         return _drop(tree[part], tuple(rest))

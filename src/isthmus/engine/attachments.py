@@ -7,7 +7,7 @@ import os
 from isthmus.converge import Host
 from isthmus.engine.choose import Chooser, draw_mac
 from isthmus.engine.publishes import publish_row, route_notes
-from isthmus.engine.targets import find_namespace, locate_target, scope_of
+from isthmus.engine.targets import find_namespace, find_network, locate_target, scope_of
 from isthmus.errors import NotFound, Refused
 from isthmus.model.address import Address
 from isthmus.model.declared import AttachmentWish, LinkEndWish, LinkWish, PublishWish
@@ -48,7 +48,7 @@ def attach(host: Host, wish: AttachmentWish, target: str, publishes: Sequence[Pu
     """
     namespace, known = locate_target(host, target)
     record = load_slice(host.db, [namespace.id]) if known else load_networks(host.db)
-    network = _network(record, wish.network)
+    network = find_network(record, wish.network)
     if any(one.network == wish.network for one in record.attachments.values()):
         raise Refused(f"{namespace.id} is attached to network {wish.network} already")
     host.access.know([namespace])
@@ -90,13 +90,6 @@ def settle_ports(host: Host, ports: Iterable[tuple[Attachment, Network]]) -> tup
         if left_s:
             notes.append(f"{row.namespace}: its port on {network.bridge} (STP) forwards in {left_s:.0f} s")
     return tuple(notes)
-
-
-def _network(record: Record, name: str) -> Network:
-    found = record.networks.get(name)
-    if found is None:
-        raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
-    return found
 
 
 def _living_names(host: Host, namespace: str) -> frozenset[str]:

@@ -6,10 +6,9 @@ where `publish` refuses it stands against the change; of a detach, it goes with 
 
 from __future__ import annotations
 
-from isthmus.engine.publishes import Beside, check_fit, check_free, is_translated
+from isthmus.engine.publishes import Beside, check_fit, check_free, check_reach, is_translated, led_to
 from isthmus.errors import InvalidInput, Refused
-from isthmus.model.network import NONE, Attachment, Network, Publish, Record
-from isthmus.planner.firewall import publish_targets
+from isthmus.model.network import Attachment, Network, Publish, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def check_led(host: Host, before: Record, after: Record, row: Publish) -> None:
 
 def goes(host: Host, before: Record, after: Record, row: Publish) -> bool:
     """Whether a publish goes with an attachment: nothing is left where it leads, or what cannot have it."""
-    if not list(publish_targets(after, row)):
+    if not led_to(after, row):
         return True
     try:
         _check(host, before, after, row)
@@ -76,23 +75,25 @@ def goes(host: Host, before: Record, after: Record, row: Publish) -> bool:
 
 def leads_nowhere(before: Record, after: Record, row: Publish) -> bool:
     """Whether nothing is left where a publish led."""
-    return not list(publish_targets(after, row)) and bool(list(publish_targets(before, row)))
+    return not led_to(after, row) and bool(led_to(before, row))
 
 
 def new_ways(before: Record, after: Record, row: Publish) -> list[Network]:
     """Return the networks that a publish comes to lead to, or that change in what they can have."""
-    old = {network.name: _kind(network) for network, _, _ in publish_targets(before, row)}
-    found = [network for network, _, _ in publish_targets(after, row)]
-    return [network for network in found if old.get(network.name) != _kind(network)]
+    old = {(network.name, family): _kind(network) for network, family in led_to(before, row)}
+    found = led_to(after, row)
+    return [network for network, family in found if old.get((network.name, family)) != _kind(network)]
 
 
-def _kind(network: Network) -> tuple[str, bool]:
-    return network.uplink, network.uplink == NONE and all(subnet.gateway is None for subnet in network.subnets)
+def _kind(network: Network) -> tuple[str, tuple[bool, ...]]:
+    return network.uplink, tuple(subnet.gateway is None for subnet in network.subnets)
 
 
 def _check(host: Host, before: Record, after: Record, row: Publish) -> None:
     ways = new_ways(before, after, row)
     check_fit(row, ways)
+    if ways:
+        check_reach(host, after, row)
     if ways and is_translated(after, row) and not is_translated(before, row):
         coming = [one for key, one in after.publishes.items() if key not in before.publishes]
         check_free(row, Beside(host, after, coming, frozenset(before.publishes.keys() - after.publishes.keys())))

@@ -10,9 +10,9 @@ from isthmus.engine.direct import claims, matched
 from isthmus.engine.faults import Faults
 from isthmus.engine.forwarding import wished_rows
 from isthmus.engine.namespaces import check_new_namespace, note_names
-from isthmus.engine.networks import note_snat
+from isthmus.engine.networks import note_allowed, note_snat
 from isthmus.engine.publishes import Beside, check_host, check_port, is_translated, publish_row
-from isthmus.engine.removing import check_inhabitants, drop, rows_of
+from isthmus.engine.removing import drop, rows_of
 from isthmus.engine.room import Room
 from isthmus.errors import NotFound, Refused
 from isthmus.kernel.netns import RUN
@@ -138,7 +138,6 @@ class DeclaredEdit:
         if gone:
             force = f"isthmus down {self._name} --force"
             edit, scope = drop(self._host, self._before, gone, force=force)
-            check_inhabitants(self._host, gone, force)
             self._touched |= scope.namespaces or frozenset()
             self._edit = self._edit.plus(edit)
             self._record = edit.on(self._record)
@@ -203,6 +202,9 @@ class DeclaredEdit:
                 # What it was until now stands against no other's subnets.
                 rest = {name: row for name, row in self._record.networks.items() if name != wish.name}
                 self._record = self._record.replace(networks=rest)
+        for wish in self._wish.networks:
+            if ("network", wish.name) not in self._failed:
+                note_allowed(self._host, self._record.networks[wish.name], self._record)
 
     def _namespace(self, wish: NamespaceWish) -> None:
         if ("namespace", wish.name) in self._failed:

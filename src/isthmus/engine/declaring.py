@@ -9,7 +9,7 @@ from isthmus.engine.attachments import settle_ports
 from isthmus.engine.declared import DeclaredEdit
 from isthmus.engine.forwarding_words import effects, undone
 from isthmus.engine.publishes import bound_notes, route_notes
-from isthmus.engine.removing import check_inhabitants, drop, end_inhabitants, rows_of
+from isthmus.engine.removing import drop, end_inhabitants, rows_of
 from isthmus.errors import NotFound
 from isthmus.model.declared import Declaration
 from isthmus.model.network import Attachment, Record
@@ -111,6 +111,4 @@ def down(host: Host, *names: str, force: bool = False, confirm_within: int | Non
         if host.pending is not None:
             check_against(host.pending, edit, scope, record)
         end_inhabitants(host, owned)
-    else:
-        check_inhabitants(host, owned, "say --force")
     return confirming.change(host, "down", edit, scope, record=record, within=confirm_within, leaving=True)

@@ -12,7 +12,8 @@ from math import ceil
 from isthmus.converge import Host
 from isthmus.converge.host_files import kept_forwarding
 from isthmus.converge.pending import seconds_left
-from isthmus.errors import NotFound, Refused
+from isthmus.engine.targets import find_network
+from isthmus.errors import Refused
 from isthmus.kernel.dump import Dumper
 from isthmus.kernel.lease import leased_addresses
 from isthmus.kernel.netns import boot_identity
@@ -135,9 +136,7 @@ def inspect_network(host: Host, name: str) -> Json:
         NotFound: no such network.
     """
     record = read_record(host)
-    network = record.networks.get(name)
-    if network is None:
-        raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
+    network = find_network(record, name)
     found = _network(host, record, network)
     host.access.know(record.namespaces.values())
     elements = _elements(host, record, network)
@@ -241,7 +240,7 @@ def _router_routes(host: Host, network: Network) -> list[str]:
     found = []
     for subnet in network.subnets:
         via = _own_address(host, subnet.prefix.family)
-        if via is not None:
+        if via is not None and network.has_host(subnet.prefix.family):
             found.append(f"ip route add {subnet.prefix} via {via}")
     return found
 

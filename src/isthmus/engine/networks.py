@@ -7,7 +7,8 @@ from isthmus.engine import confirming
 from isthmus.engine.attachments import detach_edit
 from isthmus.engine.choose import Chooser, host_addresses
 from isthmus.engine.publishes import route_notes
-from isthmus.errors import NotFound, Refused
+from isthmus.engine.targets import find_network
+from isthmus.errors import Refused
 from isthmus.model.declared import NetworkWish
 from isthmus.model.network import Network, Record
 from isthmus.model.plan import Report
@@ -18,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["create_network", "drop_networks", "note_snat", "remove_network", "subject"]
+__all__ = ["create_network", "drop_networks", "note_allowed", "note_snat", "remove_network", "subject"]
 
 
 def subject(kind: str, names: Collection[str], one: str, many: str) -> str:
@@ -36,6 +37,12 @@ def note_snat(host: Host, network: Network) -> None:
     ]
 
 
+def note_allowed(host: Host, network: Network, record: Record) -> None:
+    """Note networks that a network may talk with, and that are not there: a name may be misspelt."""
+    lacked = sorted(name for name in network.allow if name not in record.networks)
+    host.notes += [f"no network {name} yet: {network.name} may talk with it when it is made" for name in lacked]
+
+
 def create_network(host: Host, wish: NetworkWish, *, confirm_within: int | None = None) -> tuple[Network, Report]:
     """Make a network: its bridge (or its part of an adopted one), addresses, rules, forwarding.
 
@@ -50,6 +57,7 @@ def create_network(host: Host, wish: NetworkWish, *, confirm_within: int | None 
         raise Refused(f"network {wish.name} exists already")
     row = Chooser(host).network(wish, record, None, owner="")
     note_snat(host, row)
+    note_allowed(host, row, record)
     scope = Scope(host=True, namespaces=frozenset())
     edit = Edit(puts=(row,))
     report = confirming.change(host, "network create", edit, scope, record=record, within=confirm_within)
@@ -64,9 +72,7 @@ def remove_network(host: Host, name: str, *, force: bool = False, confirm_within
         Refused: it has members, or belongs to a declaration.
     """
     record = host.record()
-    network = record.networks.get(name)
-    if network is None:
-        raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
+    network = find_network(record, name)
     if network.owner and not force:
         raise Refused(f"network {name} belongs to declaration {network.owner}", hint=f"isthmus down {network.owner}")
     edit, scope = drop_networks(host, record, (name,), frozenset(), force=None if force else "say --force")

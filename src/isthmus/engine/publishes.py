@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from isthmus.converge import Host
 from isthmus.engine.choose import host_addresses
-from isthmus.engine.targets import find_namespace, scope_of
+from isthmus.engine.targets import find_namespace, find_network, scope_of
 from isthmus.errors import InvalidInput, NotFound, Refused
+from isthmus.kernel.facts import address_links
 from isthmus.kernel.ports import ephemeral_range, holder_of, is_bound, reserved_ports
 from isthmus.model.address import Address
 from isthmus.model.declared import PublishWish
 from isthmus.model.network import ROUTED, Network, Publish, Record
 from isthmus.model.plan import Report
-from isthmus.planner.firewall import publish_targets
+from isthmus.planner.firewall import publish_aims, publish_targets
 from isthmus.store.edit import Edit
 from isthmus.store.slices import load_slice
 
@@ -26,7 +27,9 @@ __all__ = [
     "check_free",
     "check_host",
     "check_port",
+    "check_reach",
     "is_translated",
+    "led_to",
     "publish",
     "publish_row",
     "route_notes",
@@ -38,7 +41,7 @@ def publish(host: Host, target: str, wish: PublishWish) -> tuple[Publish, Report
     """Make ports of a namespace reachable at ports of the host.
 
     Raises:
-        NotFound: nothing is attached to the target.
+        NotFound: nothing is attached to the target, or no such network.
         Refused: the port is taken (the holder is named), or cannot lead there.
     """
     namespace = find_namespace(host, target)
@@ -108,16 +111,16 @@ def publish_row(
     `renewed` is the id of the one that this is put in place of, and `before` that row when it has ports of the host.
 
     Raises:
-        InvalidInput, Refused: it cannot be had.
+        InvalidInput, Refused, NotFound: it cannot be had.
     """
     row = _row(wish, namespace, wish.host_port or 0, owner)
-    targets = list(publish_targets(record, row))
-    if not targets:
-        where = f"network {wish.network}" if wish.network else "any network"
+    networks = [network for network, _ in led_to(record, row)]
+    if not networks:
+        where = f"network {find_network(record, wish.network).name}" if wish.network else "any network"
         raise Refused(f"cannot publish port {wish.port} of {namespace}: it has no fitting address on {where}")
     check_host(host, wish)
-    networks = [network for network, _, _ in targets]
     check_fit(row, networks)
+    check_reach(host, record, row)
     if any(network.uplink == ROUTED for network in networks):
         row = row.replace(host_port=row.port)
     elif before is not None and not row.host_port:
@@ -228,15 +231,44 @@ def check_fit(row: Publish, networks: Iterable[Network]) -> None:
                 f"cannot publish on network {network.name}: its members are on the LAN themselves",
                 hint="their own addresses are reached from there",
             )
-        if network.uplink == ROUTED and row.host_port not in (0, row.port):
+        if network.uplink == ROUTED and (row.host is not None or row.host_port not in (0, row.port)):
+            own = "host port" if row.host is None else "published address"
             raise InvalidInput(
                 "publish",
                 row.spec,
-                f"network {network.name} is routed: there a host port is the container's own",
-                hint=f"write {row.port}:{row.port}/{row.protocol}",
+                f"network {network.name} is routed: there a {own} is the container's own",
+                hint=f"write {row.replace(host=None, host_port=row.port).spec}",
             )
-        if network.uplink == "none" and all(subnet.gateway is None for subnet in network.subnets):
-            raise Refused(f"cannot publish on network {network.name}: its bridge has no address")
+
+
+def led_to(record: Record, row: Publish) -> list[tuple[Network, int]]:
+    """Return the networks, with families, that a publish leads to; is to lead to, where the host can be on none."""
+    found = list(publish_targets(record, row)) or list(publish_aims(record, row))
+    return [(network, address.family) for network, _, address in found]
+
+
+def check_reach(host: Host, record: Record, row: Publish) -> None:
+    """Check that the host is on one of the networks that a publish leads to.
+
+    Without a gateway of ours it is by an address of its own, on an adopted bridge.
+
+    Raises:
+        Refused: it is not, and what came to the port would leave by the host's default route.
+    """
+    ways = led_to(record, row)
+    if any(_is_on(host, network, family) for network, family in ways):
+        return
+    network, family = ways[0]
+    why = f"its bridge has no address of its IPv{family} subnet"
+    raise Refused(f"cannot publish on network {network.name}: {why}", hint="give it a gateway")
+
+
+def _is_on(host: Host, network: Network, family: int) -> bool:
+    subnet = network.subnet(family)
+    if subnet is None or subnet.gateway is not None or not network.adopted:
+        return network.has_host(family)
+    links = address_links(host.access, ()).items()
+    return any(link == network.bridge and address in subnet.prefix for address, link in links)
 
 
 def check_host(host: Host, wish: PublishWish) -> None:
@@ -305,7 +337,7 @@ def bound_notes(record: Record) -> tuple[str, ...]:
 def route_notes(host: Host, networks: Iterable[Network]) -> tuple[str, ...]:
     """Return a note when networks with a way out have none: the host has no default route of any family of theirs."""
     exits = [one for one in networks if one.has_exit and not one.is_lan]
-    families = {subnet.prefix.family for one in exits for subnet in one.subnets}
+    families = {family for one in exits for family in (4, 6) if one.has_host(family)}
     links = host.outlook.links
     if not families or (4 in families and links.uplinks4) or (6 in families and links.uplinks6):
         return ()

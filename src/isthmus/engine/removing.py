@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isthmus.converge import Host
+from isthmus.engine.faults import Faults
 from isthmus.engine.networks import drop_networks, subject
 from isthmus.errors import Refused
 from isthmus.kernel.inhabitants import inhabitants
@@ -58,7 +59,7 @@ def drop(host: Host, record: Record, rows: Iterable[OwnedRow], *, force: str | N
     `force` None: what is not of the same declarations goes, too; else how to say that.
 
     Raises:
-        Refused: something else hangs on a namespace, or uses a network.
+        Refused: something else hangs on a namespace, lives in one, or uses a network; `several` has each of these.
     """
     rows = list(rows)
     namespaces = frozenset(row.id for row in rows if isinstance(row, Namespace))
@@ -73,12 +74,19 @@ def drop(host: Host, record: Record, rows: Iterable[OwnedRow], *, force: str | N
         elif isinstance(row, DirectLink):
             touched |= {row.a.namespace, row.b.namespace}
             drops.append(("links", row.id))
-    if force is not None:
-        _check_users(record, namespaces, {row.owner for row in rows}, force)
     gone = namespace_edit(record, *namespaces)
     touched |= {end.namespace for kind, key in gone.drops if kind == "links" for end in _ends(record.links[key])}
     edit = Edit(drops=tuple(drops)).plus(gone)
-    more, scope = drop_networks(host, edit.on(record), networks, namespaces, force=force)
+    faults = Faults()
+    if force is not None:
+        with faults.at(""):
+            _check_users(record, namespaces, {row.owner for row in rows}, force)
+    with faults.at(""):
+        more, scope = drop_networks(host, edit.on(record), networks, namespaces, force=force)
+    if force is not None:
+        with faults.at(""):
+            check_inhabitants(host, rows, force)
+    faults.raise_any(bare=True)
     return edit.plus(more), Scope(host=True, namespaces=(scope.namespaces or frozenset()) | touched)
 
 

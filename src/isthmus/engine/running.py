@@ -10,7 +10,7 @@ from isthmus.engine.attachments import settle_ports
 from isthmus.engine.choose import Chooser
 from isthmus.engine.namespaces import claim_name, note_names
 from isthmus.engine.publishes import publish_row
-from isthmus.engine.targets import find_namespace
+from isthmus.engine.targets import find_namespace, find_network
 from isthmus.engine.waiting import is_waiting
 from isthmus.errors import InvalidInput, NotFound
 from isthmus.kernel.beside import argv_of, source_of
@@ -134,11 +134,8 @@ class _Drawn:
             self._take(row)
 
     def _network(self, name: str, chooser: Chooser) -> Network:
-        found = self._record.networks.get(name)
-        if found is not None:
-            return found
-        if name != DEFAULT_NETWORK:
-            raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
+        if name != DEFAULT_NETWORK or name in self._record.networks:
+            return find_network(self._record, name)
         made = chooser.network(NetworkWish(name=name), self._record, None, "").replace(transient=True)
         self.makes_network = True
         self._take(made)

@@ -1,11 +1,11 @@
-"""Which namespace a target means: a name, a path, a pid, or the id of what is attached."""
+"""Which namespace a target means: a name, a path, a pid, or the id of what is attached; which network a name."""
 
 from __future__ import annotations
 
 from isthmus.converge import Host
 from isthmus.errors import InvalidInput, NotFound
 from isthmus.kernel.netns_locate import locate, locate_open
-from isthmus.model.network import Namespace
+from isthmus.model.network import Namespace, Network, Record
 from isthmus.planner.desired import Scope
 from isthmus.store.edit import namespace_edit
 from isthmus.store.slices import load_slice
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["clear_gone", "find_namespace", "locate_target", "scope_of"]
+__all__ = ["clear_gone", "find_namespace", "find_network", "locate_target", "scope_of"]
 
 
 _ID_LENGTH: Final = 12  # of an attachment's id, hex digits
@@ -76,6 +76,18 @@ def find_namespace(host: Host, target: str) -> Namespace:
     if not by_cookie:
         raise NotFound(f"nothing is attached to {target!r}")
     return next(iter(by_cookie.values()))  # type: ignore[no-any-return]
+
+
+def find_network(record: Record, name: str) -> Network:
+    """Return the network of that name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = record.networks.get(name)
+    if found is None:
+        raise NotFound(f"no network {name!r}", hint="isthmus network ls shows them")
+    return found
 
 
 def clear_gone(host: Host, namespace: str) -> None:

@@ -36,7 +36,7 @@ from isthmus.model.host import (
     Unredirected,
     Veth,
 )
-from isthmus.model.plan import Add, Change, Plan, Remove, Step
+from isthmus.model.plan import Add, Change, Plan, Remove, Step, moves
 from isthmus.model.ruleset import PORT_SETS, PROTOCOLS, SETS
 from isthmus.model.switches import SWITCHES, is_silent, put_back
 from isthmus.netlink import nft
@@ -131,7 +131,8 @@ class Applier:
             case Veth():
                 self._links.veth(step, item)
             case LinkAddress():
-                self._links.address(step, item)
+                for comes, one in moves(step):
+                    self._links.address(one, comes=comes)
             case Route():
                 self._links.route(step, item)
             case Rule():

@@ -216,21 +216,18 @@ class LinkHands:
     def _queue(self, netns: str, *requests: Request, missing_ok: bool = False) -> None:
         self._inner.setdefault(netns, []).extend((request, missing_ok) for request in requests)
 
-    def address(self, step: Step, item: LinkAddress) -> None:
-        if not isinstance(step, Add):
-            old = step.before if isinstance(step, Change) else item
-            assert isinstance(old, LinkAddress)
+    def address(self, item: LinkAddress, *, comes: bool) -> None:
+        if not comes:
             index = self._living_index(item)
-            if index is None:
-                return
-            request = rtnl_address.delete(index, item.address, old.length, item)
-            self._queue(item.netns, request, missing_ok=True)
-        if not isinstance(step, Remove):
-            index = self._index(item.netns, item.ifname)
-            self._queue(item.netns, rtnl_address.add(index, item.address, item.length, item))
-            self._announcements.setdefault(item.netns, []).append(item)
-            if item.address.family == IPV6:
-                self._added.setdefault((item.netns, index), set()).add(item.address)
+            if index is not None:
+                request = rtnl_address.delete(index, item.address, item.length, item)
+                self._queue(item.netns, request, missing_ok=True)
+            return
+        index = self._index(item.netns, item.ifname)
+        self._queue(item.netns, rtnl_address.add(index, item.address, item.length, item))
+        self._announcements.setdefault(item.netns, []).append(item)
+        if item.address.family == IPV6:
+            self._added.setdefault((item.netns, index), set()).add(item.address)
 
     def route(self, step: Step, item: Route) -> None:
         if not isinstance(step, Add):

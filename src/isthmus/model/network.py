@@ -110,6 +110,10 @@ class Network(Value):
         """Whether its packets get the address of the link that they leave by."""
         return self.uplink == NAT and self.subnet(family) is not None and all(one.family != family for one in self.snat)
 
+    def has_host(self, family: int) -> bool:
+        """Whether the host may be on it in a family: it has a gateway, or a bridge with the host's own addresses."""
+        return any(net.prefix.family == family and (net.gateway or self.adopted or self.is_lan) for net in self.subnets)
+
     def subnet(self, family: int) -> Subnet | None:
         """Return its subnet of that family, if it has one."""
         for subnet in self.subnets:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from isthmus.model.host import HostObject, Sysctl
+from isthmus.model.address import IPV4
+from isthmus.model.host import HostObject, LinkAddress, Sysctl
 from isthmus.model.value import Value
 
-__all__ = ["Add", "Change", "Plan", "Remove", "Report", "Step"]
+__all__ = ["Add", "Change", "Plan", "Remove", "Report", "Step", "moves"]
 
 
 class Add(Value):
@@ -44,6 +45,21 @@ class Change(Value):
 
 
 Step = Add | Remove | Change
+
+
+def moves(step: Step) -> tuple[tuple[bool, LinkAddress], ...]:
+    """Return the addresses that come (True) and go by a step of one, in order: to the kernel another length is another.
+
+    With the last IPv4 address of a link its routes would go (net/ipv4/fib_frontend.c, fib_disable_ip), those of others
+    too: the new one comes first. IPv6 has an address once on a link, and keeps the routes.
+    """
+    item = step.item
+    assert isinstance(item, LinkAddress)
+    if not isinstance(step, Change):
+        return ((isinstance(step, Add), item),)
+    assert isinstance(step.before, LinkAddress)
+    before, after = (False, step.before), (True, item)
+    return (after, before) if item.address.family == IPV4 else (before, after)
 
 
 class Plan(Value):

@@ -16,6 +16,7 @@ __all__ = [
     "frame_elements",
     "needs_loopback",
     "network_elements",
+    "publish_aims",
     "publish_elements",
     "publish_targets",
     "record_elements",
@@ -82,7 +83,14 @@ def attachment_elements(network: Network, attachment: Attachment) -> Iterator[El
 
 
 def publish_targets(record: Record, publish: Publish) -> Iterator[tuple[Network, Attachment, Address]]:
-    """Yield, for each family, the network, attachment and address that a publish leads to."""
+    """Yield, for each family, the network, attachment and address that a publish leads to, if the host can be there."""
+    for network, attachment, address in publish_aims(record, publish):
+        if network.has_host(address.family):
+            yield network, attachment, address
+
+
+def publish_aims(record: Record, publish: Publish) -> Iterator[tuple[Network, Attachment, Address]]:
+    """Yield the same whether the host can be there or not."""
     families = (4, 6) if publish.host is None else (publish.host.family,)
     attachments = record.attachments_of(publish.namespace)
     for family in families:

@@ -105,20 +105,20 @@ class Facts(Value):
 
 
 def host_sysctls(record: Record, facts: Facts) -> Iterator[Sysctl]:
-    """Yield the forwarding sysctls of all networks with a way out, and of the links it leads through."""
+    """Yield the forwarding sysctls of all networks with a way out by the host, and of the links it leads through."""
     exits = [network for network in record.networks.values() if network.has_exit and not network.is_lan]
     for network in exits:
         yield from _bridge_forwarding(network, facts, families=(4, 6))
-    if any(network.subnet(4) for network in exits):
+    if any(network.has_host(4) for network in exits):
         for link in facts.uplinks4:
             yield Sysctl(name=f"net/ipv4/conf/{link}/forwarding", value="1", borrowed=True)
-    if any(network.subnet(6) for network in exits):
+    if any(network.has_host(6) for network in exits):
         yield from _uplinks6(facts)
 
 
 def _bridge_forwarding(network: Network, facts: Facts, families: tuple[int, ...]) -> Iterator[Sysctl]:
     for family in families:
-        if network.subnet(family) is None or network.bridge in facts.gone:
+        if not network.has_host(family) or network.bridge in facts.gone:
             continue
         if family == 4:
             name = f"net/ipv4/conf/{network.bridge}/forwarding"

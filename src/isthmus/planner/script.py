@@ -32,7 +32,7 @@ from isthmus.model.host import (
     Veth,
 )
 from isthmus.model.network import MTU_MIN_IPV6
-from isthmus.model.plan import Add, Change, Plan, Remove, Step
+from isthmus.model.plan import Add, Change, Plan, Remove, Step, moves
 from isthmus.model.ruleset import TABLE, element_command
 from isthmus.model.switches import SWITCHES, is_silent, overwritten, put_back, switched
 
@@ -120,8 +120,8 @@ class _Writer:
                 return list(_bridged_nic(step, item))
             case Veth() as item:
                 return list(self._veth(step, item))
-            case LinkAddress() as item:
-                return list(self._address(step, item))
+            case LinkAddress():
+                return [self._address(one, comes=comes) for comes, one in moves(step)]
             case Autoconf() as item:
                 values = item.sysctls(on=not isinstance(step, Remove))
                 return self._conf(item.netns, values)
@@ -223,19 +223,17 @@ class _Writer:
             yield self._in(item.peer_netns, "ip", "link", "set", "dev", before.peer_name, *mac, *rename)
         yield self._in(item.peer_netns, "ip", "link", "set", "dev", item.peer_name, "mtu", item.mtu)
 
-    def _address(self, step: Step, item: LinkAddress) -> Iterator[str]:
-        if not isinstance(step, Add):
-            length = step.before.length if isinstance(step, Change) and isinstance(step.before, LinkAddress) else None
-            text = f"{item.address}/{length if length is not None else item.length}"
-            yield self._in(item.netns, "ip", "address", "delete", text, "dev", item.ifname)
-        if not isinstance(step, Remove):
-            words: list[object] = ["address", "add", f"{item.address}/{item.length}"]
-            if item.address.family == IPV4:
-                words += ["broadcast", "+"] if item.length < 31 else []
-            # `proto`, which marks an address as ours, is left out: ip of iproute2 6.1 does not know it here.
-            words += ["dev", item.ifname]
-            words += [] if item.address.family == IPV4 else ["nodad"]
-            yield self._in(item.netns, "ip", *words)
+    def _address(self, item: LinkAddress, *, comes: bool) -> str:
+        text = f"{item.address}/{item.length}"
+        if not comes:
+            return self._in(item.netns, "ip", "address", "delete", text, "dev", item.ifname)
+        words: list[object] = ["address", "add", text]
+        if item.address.family == IPV4:
+            words += ["broadcast", "+"] if item.length < 31 else []
+        # `proto`, which marks an address as ours, is left out: ip of iproute2 6.1 does not know it here.
+        words += ["dev", item.ifname]
+        words += [] if item.address.family == IPV4 else ["nodad"]
+        return self._in(item.netns, "ip", *words)
 
     def _route(self, step: Step, item: Route) -> Iterator[str]:
         if not isinstance(step, Add):

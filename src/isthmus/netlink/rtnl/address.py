@@ -102,8 +102,9 @@ def add(index: int, address: Address, length: int, subject: object) -> Request:
 
 
 def delete(index: int, address: Address, length: int, subject: object) -> Request:
-    """Delete an address."""
-    payload = _INFO.pack(address.af, length, 0, 0, index) + attr(_IFA_LOCAL, address.packed)
+    """Delete an address of that length; IPv4's length counts with IFA_ADDRESS alone (net/ipv4/devinet.c)."""
+    payload = _INFO.pack(address.af, length, 0, 0, index)
+    payload += attr(_IFA_LOCAL, address.packed) + attr(_IFA_ADDRESS, address.packed)
     return Request(_RTM_DELADDR, 0, payload, "delete address of", subject)
 
 
