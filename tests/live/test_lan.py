@@ -1325,3 +1325,17 @@ def test_after_a_reboot_an_unconfirmed_network_is_not_made_again(lab: Lab) -> No
         assert waiting(host) is None
         host.isthmus("ns", "create", "x", check=False)
     assert not is_on_bridge(host)
+
+
+def test_after_a_reboot_while_a_change_waits_nothing_of_the_boot_before_is_brought(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24", "--confirm-within", "60")
+    (guard,) = guards(host)
+    host.run("kill", "-KILL", str(guard))
+    reboot(host)
+    host.run("ip", "link", "delete", "br0")
+    host.run("ip", "addr", "add", "203.0.113.50/24", "dev", "eth0")  # who manages the interface has another one now
+    assert host.isthmus("repair").stderr == ""
+    (bridge,) = host.ip_json("-4", "addr", "show", "dev", "lan0")
+    assert [one["local"] for one in bridge["addr_info"]] == ["203.0.113.50"]
