@@ -221,12 +221,12 @@ class Host:
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
-        old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
+        old, new, wide = widened(self.db, self._before(scope, record, taken), edit, scope)
         if self.pending is not None:
             from isthmus.converge.pending import check_against
 
-            check_against(self.pending, edit, scope, old)
-        course = self.plan(old, new, scope, fresh=fresh)
+            check_against(self.pending, edit, wide, old)
+        course = self.plan(old, new, wide, fresh=fresh)
         course = course if only is None else only(course)
         if not course.plan and not edit:
             if scope.host and self.writable:
@@ -241,7 +241,7 @@ class Host:
                 return self.change(verb, edit, scope, leaving=leaving, record=record, deadline=deadline)
             from isthmus.converge.parts import is_left
 
-            if is_left(self, verb, edit, scope, course, cause, is_part=only is not None) and phase == APPLYING:
+            if is_left(self, verb, edit, wide, course, cause, is_part=only is not None) and phase == APPLYING:
                 return self.change(
                     verb, edit, scope, leaving=leaving, record=record, deadline=deadline, taken=taken, only=of_the_edit
                 )
