@@ -430,6 +430,18 @@ def test_a_bridge_that_was_renamed_has_its_name_again(lab: Lab, verb: str) -> No
     assert host.ip_json("link", "show", "type", "bridge") == []
 
 
+@pytest.mark.parametrize("change", [("alias", "theirs"), ("mtu", "1400")])
+def test_a_bridge_that_is_mended_keeps_the_hosts_neighbours(lab: Lab, change: tuple[str, str]) -> None:
+    host = lab.host
+    make_rich(host)
+    host.isthmus(*CREATE)
+    had = carried(host, "lan0")
+    host.run("ip", "link", "set", "dev", "lan0", *change)
+    shown = host.isthmus("repair", "--show-commands").stdout
+    assert "ip link set dev lan0 mtu 1500 group" in shown
+    assert carried(host, "lan0") == had
+
+
 def test_a_link_local_address_that_was_taken_away_stays_away(lab: Lab) -> None:
     host = lab.host
     host.run("ip", "-6", "address", "flush", "dev", "eth0", "scope", "link")

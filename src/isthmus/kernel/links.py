@@ -93,7 +93,9 @@ class LinkHands:
                 raise answer.error()
             if answer.payloads:
                 self._indexes[HOST, item.name] = rtnl_link.decode(answer.payloads[0]).index
-        mac = None if isinstance(step, Add) else item.mac
+        # A MAC that is set flushes the neighbours, permanent ones too, and the same one does (net/core/neighbour.c).
+        differs = isinstance(step, Change) and isinstance(step.before, Bridge) and step.before.mac != item.mac
+        mac = item.mac if differs else None
         socket.do(
             *(() if isinstance(step, Add) else (rtnl_link.switch_stp(item.name, on=item.stp),)),
             # By itself, too: a link of a smaller MTU has no IPv6 that the second could be about.
