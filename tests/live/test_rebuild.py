@@ -150,3 +150,19 @@ def test_without_the_table_nothing_is_guessed(lab: Lab) -> None:
     assert (refused.returncode, "what table inet isthmus said of link n is lost" in refused.stderr) == (3, True)
     lab.host.isthmus("repair")
     assert (listing(lab), snapshot(lab.host)) == (before, stands)
+
+
+def test_the_names_of_what_is_not_found_again_go(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.5.0.0/24")
+    for name in ("b", "a"):
+        host.isthmus("ns", "create", name)
+        host.isthmus("attach", "n", name)
+        if name == "b":
+            without = snapshot(host), (host.path / "run" / "hosts" / "n").read_text()
+    host.run("sh", "-ec", "mkdir /etc/netns/mine; echo '192.0.2.1 mine' >/etc/netns/mine/hosts")
+    host.run("ip", "netns", "delete", "a")
+    host.isthmus("repair", "--rebuild")
+    assert host.run("ls", "/etc/netns").stdout.split() == ["b", "mine"]
+    host.run("rm", "-r", "/etc/netns/mine")
+    assert (snapshot(host), (host.path / "run" / "hosts" / "n").read_text()) == without

@@ -320,7 +320,7 @@ class Host:
             doomed=before.keys() - wanted.keys(),
             fresh=wanted.keys() - before.keys() if fresh else (),
             missed=before,
-            strays=scope.is_full,
+            strays=facts.run_directory if scope.is_full else "",
             loopback=scope.host,
         )
         theirs = found_there(before, wanted, current)
