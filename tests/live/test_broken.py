@@ -239,3 +239,17 @@ def test_a_read_only_etc_is_told_before_anything_changes(lab: Lab) -> None:
     host.isthmus("network", "create", "m", "--subnet", "10.4.0.0/24")
     host.run("umount", "/etc")
     host.isthmus("detach", "n", "a")
+
+
+@pytest.mark.parametrize("kind", ["bridge", "veth peer name x"])
+def test_a_link_name_that_is_taken_inside_is_refused(lab: Lab, kind: str) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.3.0.0/24")
+    host.isthmus("ns", "create", "c")
+    host.run("sh", "-ec", f"ip netns add f; ip -n f link add eth0 type {kind}")
+    before = snapshot(host)
+    for verb in (("attach", "n", "f", "--ifname", "eth0"), ("connect", "f", "c", "--name-a", "eth0")):
+        done = host.isthmus(*verb, check=False)
+        said = "error: cannot create link eth0 in f: a link of that name is there already\n"
+        assert (done.returncode, done.stderr) == (3, said)
+    assert snapshot(host) == before

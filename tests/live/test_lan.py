@@ -430,6 +430,18 @@ def test_a_bridge_that_was_renamed_has_its_name_again(lab: Lab, verb: str) -> No
     assert host.ip_json("link", "show", "type", "bridge") == []
 
 
+@pytest.mark.parametrize("change", [("alias", "theirs"), ("mtu", "1400")])
+def test_a_bridge_that_is_mended_keeps_the_hosts_neighbours(lab: Lab, change: tuple[str, str]) -> None:
+    host = lab.host
+    make_rich(host)
+    host.isthmus(*CREATE)
+    had = carried(host, "lan0")
+    host.run("ip", "link", "set", "dev", "lan0", *change)
+    shown = host.isthmus("repair", "--show-commands").stdout
+    assert "ip link set dev lan0 mtu 1500 group" in shown
+    assert carried(host, "lan0") == had
+
+
 def test_a_link_local_address_that_was_taken_away_stays_away(lab: Lab) -> None:
     host = lab.host
     host.run("ip", "-6", "address", "flush", "dev", "eth0", "scope", "link")
@@ -1325,3 +1337,17 @@ def test_after_a_reboot_an_unconfirmed_network_is_not_made_again(lab: Lab) -> No
         assert waiting(host) is None
         host.isthmus("ns", "create", "x", check=False)
     assert not is_on_bridge(host)
+
+
+def test_after_a_reboot_while_a_change_waits_nothing_of_the_boot_before_is_brought(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus(*CREATE)
+    host.isthmus("network", "create", "br0", "--subnet", "10.9.0.0/24", "--confirm-within", "60")
+    (guard,) = guards(host)
+    host.run("kill", "-KILL", str(guard))
+    reboot(host)
+    host.run("ip", "link", "delete", "br0")
+    host.run("ip", "addr", "add", "203.0.113.50/24", "dev", "eth0")  # who manages the interface has another one now
+    assert host.isthmus("repair").stderr == ""
+    (bridge,) = host.ip_json("-4", "addr", "show", "dev", "lan0")
+    assert [one["local"] for one in bridge["addr_info"]] == ["203.0.113.50"]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.live.driving import drive
 
 from isthmus.testing import Lab, snapshot
 
@@ -150,3 +151,78 @@ def test_without_the_table_nothing_is_guessed(lab: Lab) -> None:
     assert (refused.returncode, "what table inet isthmus said of link n is lost" in refused.stderr) == (3, True)
     lab.host.isthmus("repair")
     assert (listing(lab), snapshot(lab.host)) == (before, stands)
+
+
+WITHOUT = """
+import subprocess
+from isthmus.model.ruleset import PORT_SETS, SETS, element_command
+from isthmus.kernel.ruleset import set_elements
+
+def told():
+    with HOST:
+        found = HOST.record().networks.values()
+    return {(one.name, one.uplink, one.nic, one.subnets, one.snat, one.isolate_ports, one.adopted) for one in found}
+
+def is_right(element):
+    subprocess.run(["nft", element_command("delete", element)], check=True)
+    try:
+        rebuild()
+    except IsthmusError as error:
+        assert "is lost" in str(error)
+    do(repair)
+    return told() == before
+
+before = told()
+elements = [one for name in SETS if name not in PORT_SETS for one in set_elements(HOST.access, name)]
+out = len(elements), [element_command("add", one) for one in elements if not is_right(one)]
+"""
+
+
+@pytest.mark.parametrize("kind", ["declared", "adopted", "LAN"])
+def test_of_an_element_that_is_lost_nothing_is_guessed(lab: Lab, tmp_path: Path, kind: str) -> None:
+    if kind == "declared":
+        (tmp_path / "all.yaml").write_text(DECLARED)
+        lab.host.isthmus("up", str(tmp_path / "all.yaml"))
+    elif kind == "LAN":
+        lab.host.isthmus("network", "create", "l", "--uplink", "nic:eth0", "--confirm-within", "none")
+    else:
+        lab.host.run("ip", "link", "add", "ext0", "type", "bridge")
+        lab.host.isthmus("network", "create", "m", "--subnet", "10.2.0.0/24", "--bridge", "ext0", "--uplink", "none")
+        lab.host.isthmus("ns", "create", "a")
+        lab.host.isthmus("attach", "m", "a")
+    number, wrong = drive(lab.host, WITHOUT)
+    assert number >= {"declared": 40, "adopted": 8, "LAN": 2}[kind]
+    assert wrong == []
+
+
+def test_a_lans_bridge_is_taken_for_no_other_and_its_interface_for_no_other(lab: Lab) -> None:
+    host = lab.host
+    for name in ("older", "eth1"):
+        host.run("ip", "link", "add", name, "type", "veth", "peer", "name", f"far-{name}")
+        host.run("ip", "link", "set", f"far-{name}", "up")
+        host.run("ip", "link", "set", name, "up")
+    host.run("ip", "addr", "add", "198.51.100.2/24", "dev", "eth1")
+    host.isthmus("network", "create", "l", "--uplink", "nic:eth1", "--confirm-within", "none")
+    host.run("ip", "link", "set", "eth1", "nomaster")
+    refused = host.isthmus("repair", "--rebuild", check=False)
+    assert (refused.returncode, "bridge l is a LAN's, and its interface is not on it" in refused.stderr) == (3, True)
+    for name in ("older", "eth1"):
+        host.run("ip", "link", "set", name, "master", "l")
+    host.isthmus("repair", "--rebuild")
+    assert "nic:eth1" in host.isthmus("network", "ls").stdout
+
+
+def test_the_names_of_what_is_not_found_again_go(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.5.0.0/24")
+    for name in ("b", "a"):
+        host.isthmus("ns", "create", name)
+        host.isthmus("attach", "n", name)
+        if name == "b":
+            without = snapshot(host), (host.path / "run" / "hosts" / "n").read_text()
+    host.run("sh", "-ec", "mkdir /etc/netns/mine; echo '192.0.2.1 mine' >/etc/netns/mine/hosts")
+    host.run("ip", "netns", "delete", "a")
+    host.isthmus("repair", "--rebuild")
+    assert host.run("ls", "/etc/netns").stdout.split() == ["b", "mine"]
+    host.run("rm", "-r", "/etc/netns/mine")
+    assert (snapshot(host), (host.path / "run" / "hosts" / "n").read_text()) == without

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+import pytest
 from tests.live.driving import drive, up
 
 from isthmus.testing import HOST4, LAN4, LAN6, Lab, Place, snapshot
@@ -165,3 +166,22 @@ def test_what_hangs_on_an_attachment_is_not_listed_beside_it(lab: Lab) -> None:
     assert lab.host.isthmus("detach", "o", "a").stdout == "- link eth1 in a on o\n"
     lines = lab.host.isthmus("attach", "o", "a", "-p", "8080:80").stdout.splitlines()
     assert lines[:2] == ["+ link eth1 in a on o  10.2.0.3/24", "+ port 8080/tcp -> 10.1.0.2:80"]
+
+
+KILLED: Final = "import isthmus.converge.host as one; one.settle = lambda *rest: os.kill(os.getpid(), 9)\n"
+
+
+@pytest.mark.parametrize("end", ["fails", "is killed"])
+def test_an_attach_that_comes_to_nothing_leaves_the_names_of_others(lab: Lab, end: str) -> None:
+    up(lab.host, TOPOLOGY)
+    lab.host.run("ip", "netns", "add", "c")
+    if end == "fails":
+        lab.host.run("ip", "-n", "c", "link", "add", "eth0", "type", "veth", "peer", "name", "x")
+    before = snapshot(lab.host)
+    with pytest.raises(AssertionError):
+        drive(lab.host, KILLED + 'do(attach, AttachmentWish(network="n", ifname="eth0"), "c")')
+    if end == "is killed":
+        assert snapshot(lab.host) != before
+    assert lab.host.isthmus("repair").stdout == "nothing to change\n"
+    assert snapshot(lab.host) == before
+    assert lab.host.isthmus("exec", "a", "--", "getent", "hosts", "b").stdout.split()[1:] == ["b"]

@@ -141,12 +141,14 @@ def _attach_second(number: int, name: str) -> Step:
     return lambda host: attach(host, wish, name)
 
 
-# The neighbour keeps the bridge's carrier, which the kernel sees to come and go when it finds the time.
+# The neighbour keeps the bridge's carrier, which the kernel sees to come and go when it finds the time. It is on both
+# networks: its hosts file is rewritten by each verb.
 _WITH_SECOND: Final = (
     *_WITH_NEIGHBOUR,
     _network("br1", "10.8.0.0/24", "fd08::/64"),
     _namespace("c"),
     _attach_second(51, "c"),
+    _attach(52, "c"),
     _ATTACH,
 )
 _ATTACH_SECOND: Final = _attach_second(50, "a")

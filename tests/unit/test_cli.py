@@ -330,6 +330,29 @@ def test_each_hint_follows_the_errors_that_it_is_of(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.splitlines() == said
 
 
+INTERRUPTED = """
+import sys
+from isthmus.doors.cli import main
+name, *sys.argv[1:] = sys.argv[1:]
+real = getattr(main, name)
+
+def interrupted(*args):
+    real(*args)
+    raise KeyboardInterrupt
+
+setattr(main, name, interrupted)
+main.main()
+"""
+
+
+@pytest.mark.parametrize("place", ["say", "status_of", "_guarded", "_written"])
+def test_an_interrupt_after_the_last_word_adds_none(place: str) -> None:
+    argv = [sys.executable, "-c", INTERRUPTED, place, "attach", "net", "a", "--mac", "fly"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(SRC)})
+    said = "error: --mac: 'fly': not a MAC address\nhint: write it as 02:00:00:00:00:01\n"
+    assert (done.returncode, done.stderr) == (130, said)
+
+
 def test_help_and_version_are_printed() -> None:
     assert "isthmus network create" in run("--help").stdout
     assert run("network", "--help").stdout.count("isthmus network ") == 4

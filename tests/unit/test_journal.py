@@ -9,12 +9,14 @@ import pytest
 
 from isthmus.model.network import Namespace, Record
 from isthmus.store.edit import Edit
-from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, entries, settle
+from isthmus.store.journal import APPLYING, LEAVING, Entry, begin, entries, forget_host, settle
 from isthmus.store.lock import Lock, read_begun
 from isthmus.store.sqlite import Database
 
 NOTHING = Record.empty(), Record.empty()
 EDIT = Edit(puts=(Namespace(id="a", path="/run/netns/a", cookie=7),))
+
+NO_NETWORK = Edit(drops=(("networks", "br0"),))
 
 
 class Store:
@@ -102,3 +104,11 @@ def test_what_is_kept_of_a_table_is_read_again_when_somebody_wrote(store: Store)
     other.close()
     store.db.look_again()
     assert (store.db.has("namespaces"), store.db.seldom("namespaces")) == (False, {})
+
+
+def test_nothing_is_known_of_a_boot_that_ended_while_a_change_waited(store: Store) -> None:
+    entry = store.begin("network create")
+    settle(store.db, store.lock, entry, EDIT, NOTHING, {"carried": b"much"}, (), 0.0, (NO_NETWORK, 60.0))
+    assert store.db.all_meta()["carried"] == b"much"
+    forget_host(store.db, store.lock, "another", 7, ())
+    assert store.db.all_meta() == {"boot_id": "another", "cookie": 7, "journal": None, "runs": 0}

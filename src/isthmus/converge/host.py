@@ -220,12 +220,12 @@ class Host:
         Raises:
             IsthmusError: refused; the host is as before, or (ApplyError, `undone` False) the next call mends it.
         """
-        old, new, scope = widened(self.db, self._before(scope, record, taken), edit, scope)
+        old, new, wide = widened(self.db, self._before(scope, record, taken), edit, scope)
         if self.pending is not None:
             from isthmus.converge.pending import check_against
 
-            check_against(self.pending, edit, scope, old)
-        course = self.plan(old, new, scope, fresh=fresh)
+            check_against(self.pending, edit, wide, old)
+        course = self.plan(old, new, wide, fresh=fresh)
         course = course if only is None else only(course)
         if not course.plan and not edit and not course.left:
             if scope.host and self.writable:
@@ -321,7 +321,7 @@ class Host:
             doomed=before.keys() - wanted.keys(),
             fresh=wanted.keys() - before.keys() if fresh else (),
             missed=before,
-            strays=scope.is_full,
+            strays=facts.run_directory if scope.is_full else "",
             loopback=scope.host,
         )
         theirs = found_there(before, wanted, current)

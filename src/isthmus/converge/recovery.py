@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from isthmus.converge.course import clearing, of_the_edit
+from isthmus.converge.elsewhere import widened
 from isthmus.converge.pending import what_is_left
 from isthmus.converge.rows import lent_to
 from isthmus.errors import ApplyError, IsthmusError, KernelError, NotPermitted, StoreError, Unavailable
@@ -138,7 +139,7 @@ def _recover(host: Host, entry: Entry, *, clears: bool = False, undoes: bool = F
     scope = Scope(host=entry.host, namespaces=entry.namespaces)
     old = host.record(scope)
     edit = what_is_left(entry.edit, old)
-    new = edit.on(old)
+    old, new, scope = widened(host.db, old, edit, scope)
     leaving = entry.phase in (journal.LEAVING, journal.PENDING)
     undoes = undoes or entry.phase == journal.PENDING
     course = host.plan(old, new, scope, undoes=undoes) if leaving else host.plan(new, old, scope, undoes=True)

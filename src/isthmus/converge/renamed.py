@@ -40,16 +40,11 @@ def with_present_links(host: Host, record: Record) -> Record:
     after = present(record, _renamed(host, record))
     rows = [row for name, row in after.borrowed.items() if record.borrowed.get(name) != row]
     if rows and host.writable:
-        host.db.run("BEGIN IMMEDIATE")
-        try:
+        with host.db.transaction():
             for name in record.borrowed.keys() - after.borrowed.keys():
                 host.db.run("DELETE FROM borrowed WHERE name = ?", (name,))
             for row in rows:
                 host.db.run(UPSERT["borrowed"], ENCODE[type(row)](row))
-            host.db.run("COMMIT")
-        except BaseException:
-            host.db.roll_back()
-            raise
         remember_links(host, after.borrowed)
     return after
 

@@ -14,7 +14,7 @@ from isthmus.kernel.probe import occupied
 from isthmus.model.address import Address, Prefix
 from isthmus.model.declared import NetworkWish
 from isthmus.model.host import HOST
-from isthmus.model.network import NIC, Network, Subnet
+from isthmus.model.network import NAT, NIC, Network, Subnet
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import carried as rtnl_carried
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -91,11 +91,17 @@ def _cut(host: Host, link: Link, others: Iterable[Network]) -> Iterator[str]:
     """
     uplinks = {4: host.outlook.links.uplinks4, 6: host.outlook.links.uplinks6}
     families = [family for family, links in uplinks.items() if link.name in links]
-    names = [one.name for one in others if any(map(one.masquerades, families))]
+    names = [one.name for one in others if any(_is_masqueraded(one, family) for family in families)]
     if names:
         told = f"network{'s' * (len(names) > 1)} {', '.join(names)}"
         why = f"what is masqueraded by {link.name} is not by its bridge (--snat is by both)"
         yield f"connections that members of {told} have to the outside end with each move: {why}"
+
+
+def _is_masqueraded(network: Network, family: int) -> bool:
+    """Whether what leaves a network gets the address of the link that it leaves by."""
+    is_fixed = any(one.family == family for one in network.snat)
+    return network.uplink == NAT and network.subnet(family) is not None and not is_fixed
 
 
 def _find(host: Host, name: str) -> Link:

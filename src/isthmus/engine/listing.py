@@ -214,7 +214,7 @@ def _elements(host: Host, record: Record, network: Network) -> list[Element]:
 def _present(host: Host, elements: list[Element]) -> set[object]:
     """Return those elements that are in the kernel and lead where they ought to."""
     dumper = Dumper(host.access, ("", ""), lambda _: None)
-    return set(dumper.dump({one.key: one for one in elements}, strays=False).values())
+    return set(dumper.dump({one.key: one for one in elements}).values())
 
 
 def _plain(parts: tuple[object, ...]) -> list[object]:

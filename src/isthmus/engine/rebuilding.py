@@ -14,6 +14,7 @@ from isthmus.converge import Host
 from isthmus.converge.outlook import run_directory
 from isthmus.engine.forwarding import file_rows
 from isthmus.engine.lan import found_subnets
+from isthmus.engine.whole import check_whole
 from isthmus.errors import NotFound, NotPermitted, Refused
 from isthmus.kernel.files import is_kept, read_file, read_text
 from isthmus.kernel.netns import Inside, boot_identity, cookie, named, open_netns, own_cookie
@@ -79,7 +80,6 @@ def rebuild(directory: str | None = None) -> tuple[str, ...]:
 def _found(host: Host) -> Edit:
     """Return the edit that leads from an empty record to what is found."""
     finder = _Finder(host)
-    finder.check_whole()
     nothing = Record.empty()
     edit = Edit(puts=(*finder.rows(), *file_rows(nothing)))
     ours = set(finder.our_addresses())
@@ -120,6 +120,7 @@ class _Finder:
         self._links = [rtnl_link.decode(one) for one in socket.dump(rtnl_link.all_links())]
         self._names = {one.index: one.name for one in self._links}
         self._elements = [one for name in SETS for one in set_elements(host.access, name)]
+        check_whole(self._links, self._elements)
         self._inside = [_look_inside(one) for one in _namespaces()]
 
     def rows(self) -> Iterator[Row]:
@@ -137,23 +138,6 @@ class _Finder:
         yield from attachments
         yield from links
         yield from self._publishes(networks, attachments)
-
-    def check_whole(self) -> None:
-        """Check that the sets tell of each bridge of ours what network it is: its marks do not.
-
-        Raises:
-            Refused: they do not, since somebody deleted or flushed the table.
-        """
-        named = {part for one in self._elements for part in one.parts}
-        for link in self._links:
-            mark = _mark(link)
-            if mark is None or link.group != LIVE_GROUP:
-                continue
-            if link.name not in named if mark.kind == "network" else mark.kind == "attachment" and not named:
-                raise Refused(
-                    f"cannot make the record anew: what table inet isthmus said of link {link.name} is lost",
-                    hint="isthmus repair loads it again by the state file, if that is sound",
-                )
 
     def _parts(self, name: str) -> list[tuple[object, ...]]:
         return [one.parts for one in self._elements if one.name == name]
@@ -217,8 +201,18 @@ class _Finder:
         return read_text(f"{self._host.commands_directory}/{command}/argv").split("\0")
 
     def _nic(self, bridge: Link) -> str:
-        """Return the port of a bridge that is not ours."""
-        return next((one.name for one in self._links if one.master == bridge.index and one.group != LIVE_GROUP), "")
+        """Return the port of a LAN's bridge that is not ours; of several, the one that the bridge has its MAC of.
+
+        Raises:
+            Refused: there is none.
+        """
+        ports = [one for one in self._links if one.master == bridge.index and one.group != LIVE_GROUP]
+        if not ports:
+            raise Refused(
+                f"cannot make the record anew: bridge {bridge.name} is a LAN's, and its interface is not on it",
+                hint=f"put it there (ip link set dev LINK master {bridge.name})",
+            )
+        return next((one.name for one in ports if one.mac == bridge.mac), ports[0].name)
 
     def _subnets(self, bridge: str) -> Iterator[Subnet]:
         for family in (4, 6):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 
+from isthmus.errors import Refused
 from isthmus.kernel.access import Access
-from isthmus.model.host import HOST, TRASH_GROUP
+from isthmus.model.host import HOST, TRASH_GROUP, Veth
 from isthmus.netlink.rtnl import link as rtnl_link
 
-__all__ = ["reap_links"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isthmus.netlink.rtnl.link import Link
+
+__all__ = ["clear_the_way", "reap_links"]
 
 
 def reap_links(access: Access) -> None:
@@ -27,3 +33,31 @@ def reap_links(access: Access) -> None:
     for one in dead:
         if one.alias.startswith("isthmus "):
             socket.ask([rtnl_link.delete(one.name)])
+
+
+def clear_the_way(access: Access, item: Veth) -> None:
+    """Rename dead links of ours out of the way of a new pair's names.
+
+    Raises:
+        Refused: a name is another link's.
+    """
+    for netns, name in ((item.peer_netns, item.peer_name), (item.netns, item.name)):
+        found = access.link(netns, name)
+        if found is None:
+            continue
+        if not _is_dead(access, netns, found):
+            where = "the host" if netns == HOST else netns
+            raise Refused(f"cannot create link {name} in {where}: a link of that name is there already")
+        free = f"dead{os.urandom(4).hex()}"
+        down = rtnl_link.change(found.index, subject=f"link {name}", up=False)
+        access.route(netns).do(down, rtnl_link.change(found.index, subject=f"link {name}", name=free))
+
+
+def _is_dead(access: Access, netns: str, link: Link) -> bool:
+    """Whether a link is of a pair of ours that was cut off; the host's end is marked."""
+    if netns != HOST:
+        far = access.link_at(HOST, link.peer) if link.peer else None
+        if far is None or far.peer != link.index:
+            return False
+        link = far
+    return link.group == TRASH_GROUP and link.alias.startswith("isthmus ")

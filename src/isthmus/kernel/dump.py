@@ -43,7 +43,6 @@ from isthmus.model.host import (
 from isthmus.model.ruleset import SETS
 from isthmus.netlink import nft
 from isthmus.netlink.rtnl import address as rtnl_address
-from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.rtnl import route as rtnl_route
 
 TYPE_CHECKING = False
@@ -90,11 +89,12 @@ class Dumper:
         doomed: Container[Key] = (),
         fresh: Container[Key] = (),
         missed: Container[Key] = (),
-        strays: bool,
+        strays: str = "",
         loopback: bool = False,
     ) -> HostState:
-        """Return the present condition of each known object that exists (and strays, if asked).
+        """Return the present condition of each known object that exists (and strays).
 
+        Those are asked for by our run directory (`strays`), which has hosts files.
         Of what is `doomed` (not wished any more) it matters only that it is there, and of some not even that.
         What hangs on a link that is not there, or on a doomed one, is not asked for: it cannot be there, or is
         taken to be there and goes with it; but what a new link of that name is to have may be on the old one otherwise.
@@ -121,9 +121,14 @@ class Dumper:
                     state[found.key] = found
                 elif type(item) is Process and item.lasting and key in missed and key not in doomed:
                     state[key] = item.replace(argv=())
-        for element in self._strays() if strays else self._elements(elements):
-            state.setdefault(element.key, element)
+        for found in self._strays(known, strays) if strays else self._elements(elements):
+            state.setdefault(found.key, found)
         return state
+
+    def _strays(self, known: HostState, run_directory: str) -> Iterable[HostObject]:
+        from isthmus.kernel.strays import strays
+
+        return strays(self._access, known, run_directory)
 
     def _linked(self, item: HostObject, *, is_doomed: bool) -> HostObject | None:
         """Read an object, unless the link that it hangs on is not there, or about to go."""
@@ -343,28 +348,6 @@ class Dumper:
             for element in set_elements(self._access, name):
                 if element.key in keys:
                     yield element
-
-    def _strays(self) -> Iterable[HostObject]:
-        """All elements of our tables, and links of the host that bear our group and alias."""
-        for name in SETS:
-            yield from set_elements(self._access, name)
-        for payload in self._access.route(HOST).dump(rtnl_link.all_links()):
-            link = rtnl_link.decode(payload)
-            if link.group != LIVE_GROUP or not link.alias.startswith("isthmus "):
-                continue
-            if link.kind == "bridge" and link.mac is not None:
-                yield Bridge(name=link.name, mac=link.mac, mtu=link.mtu, alias=link.alias, up=link.is_up)
-            elif link.kind == "veth" and link.mac is not None:
-                yield Veth(
-                    netns=HOST,
-                    name=link.name,
-                    mac=None,
-                    mtu=link.mtu,
-                    alias=link.alias,
-                    peer_netns="?",
-                    peer_name="",
-                    peer_mac=link.mac,
-                )
 
 
 def _file(item: File | Symlink, *, is_doomed: bool) -> HostObject | None:

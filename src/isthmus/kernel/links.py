@@ -25,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from isthmus.netlink.rtnl.link import Link
     from isthmus.netlink.wire import Request
 
 __all__ = ["LinkHands"]
@@ -94,7 +93,9 @@ class LinkHands:
                 raise answer.error()
             if answer.payloads:
                 self._indexes[HOST, item.name] = rtnl_link.decode(answer.payloads[0]).index
-        mac = None if isinstance(step, Add) else item.mac
+        # A MAC that is set flushes the neighbours, permanent ones too, and the same one does (net/core/neighbour.c).
+        differs = isinstance(step, Change) and isinstance(step.before, Bridge) and step.before.mac != item.mac
+        mac = item.mac if differs else None
         socket.do(
             *(() if isinstance(step, Add) else (rtnl_link.switch_stp(item.name, on=item.stp),)),
             # By itself, too: a link of a smaller MTU has no IPv6 that the second could be about.
@@ -136,7 +137,12 @@ class LinkHands:
         followers = _near_end(item) if item.netns == HOST else []
         answers = access.route(HOST).ask([request, *followers])
         if answers[0].errno in (errno.EEXIST, errno.EXFULL):
-            self._clear_the_way(item, full=answers[0].errno == errno.EXFULL)
+            from isthmus.kernel.dead import clear_the_way, reap_links
+
+            if answers[0].errno == errno.EXFULL:
+                reap_links(access)
+            else:
+                clear_the_way(access, item)
             answers = access.route(HOST).ask([request, *followers])
         for answer in answers:
             if answer.errno:
@@ -151,30 +157,6 @@ class LinkHands:
         else:
             self._queue(item.netns, *_far_end(item, item.name, item.alias))
         self._queue(item.peer_netns, *_far_end(item, item.peer_name, None if item.netns == HOST else item.alias))
-
-    def _clear_the_way(self, item: Veth, *, full: bool) -> None:
-        """Rename a dead link of ours, which waits for deletion, out of a new one's way; delete all on a full bridge.
-
-        Raises:
-            Refused: the name is a living link's.
-        """
-        if full:
-            from isthmus.kernel.dead import reap_links
-
-            reap_links(self._access)
-            return
-        for netns, name in ((item.peer_netns, item.peer_name), (item.netns, item.name)):
-            found = self._access.link(netns, name)
-            if found is None:
-                continue
-            host_end = found if netns == HOST else self._access.link_at(HOST, found.peer)
-            is_its = host_end is not None and (netns == HOST or host_end.peer == found.index)
-            if host_end is None or not is_its or not _is_dead(host_end):
-                where = "the host" if netns == HOST else netns
-                raise Refused(f"cannot create link {name} in {where}: a link of that name is there already")
-            free = f"dead{os.urandom(4).hex()}"
-            down = rtnl_link.change(found.index, subject=f"link {name}", up=False)
-            self._access.route(netns).do(down, rtnl_link.change(found.index, subject=f"link {name}", name=free))
 
     def _cut_veth(self, item: Veth) -> None:
         """Cut a pair off at once: its bridge takes no frame from it; in the group of the dead it is deleted later.
@@ -336,10 +318,6 @@ class LinkHands:
         if inner is None or inner.mac is None or bridge is None or bridge.kind != "bridge":
             return None
         return bridge.name, inner.mac
-
-
-def _is_dead(link: Link) -> bool:
-    return link.group == TRASH_GROUP and link.alias.startswith("isthmus ")
 
 
 def _has_ipv6(mtu: int) -> bool | None:

@@ -47,8 +47,7 @@ NONE: Final = "none"
 NIC: Final = "nic"
 MTU_MIN: Final = 68  # RFC 791 section 3.2
 MTU_MIN_IPV6: Final = 1280  # RFC 8200 section 5; below it a link has no IPv6 (net/ipv6/addrconf.c, addrconf_notify)
-# How the name of a host end begins.
-HOST_END: Final = "isv"
+HOST_END: Final = "isv"  # how the name of a host end begins
 
 
 class Subnet(Value):
@@ -105,10 +104,6 @@ class Network(Value):
     def judges_frames(self) -> bool:
         """Whether frames between ports of its bridge are judged as such: isolated ports, or a wire beside ours."""
         return self.isolate_ports or self.adopted
-
-    def masquerades(self, family: int) -> bool:
-        """Whether its packets get the address of the link that they leave by."""
-        return self.uplink == NAT and self.subnet(family) is not None and all(one.family != family for one in self.snat)
 
     def has_host(self, family: int) -> bool:
         """Whether the host may be on it in a family: it has a gateway, or a bridge with the host's own addresses."""
@@ -290,8 +285,7 @@ class Forwarding(Value):
 class Borrowed(Value):
     """A value that we changed on something that is not ours: `before` us, and the one we `gave`.
 
-    `name` is a sysctl in slash form (`net/ipv4/conf/eth0/forwarding`). `switched`: the global switch that is copied to
-    it was on by then.
+    `name` is a sysctl in slash form. `switched`: the global switch that is copied to it was on by then.
     """
 
     name: str

@@ -207,7 +207,7 @@ class _Writer:
         before = step.before
         assert isinstance(before, Veth)
         words: list[object] = ["mtu", item.mtu]
-        if item.mac is not None:
+        if item.mac is not None and item.mac != before.mac:
             words += ["address", item.mac]
         if item.marked != before.marked:
             words += ["group", _group(item.marked)]
@@ -328,7 +328,9 @@ def _bridge(step: Step, item: Bridge) -> list[str]:
         )
         lines.append(_command(*head, "group", LIVE_GROUP, "type", "bridge", "stp_state", 0))
     else:
-        words += ["address", item.mac, "group", _group(item.marked)]
+        assert isinstance(step.before, Bridge)
+        words += ["address", item.mac] if item.mac != step.before.mac else []  # also the same flushes the neighbours
+        words += ["group", _group(item.marked)]
         lines.append(_command("ip", "link", "set", "dev", item.name, "type", "bridge", "stp_state", int(item.stp)))
     lines.append(_command(*words, "alias", item.alias, *_no_link_local(item.mtu)))
     lines.append(_command("ip", "link", "set", "dev", item.name, _up(item.up)))

@@ -75,11 +75,9 @@ def begin(db: Database, lock: Lock, entry: Entry, borrowed: tuple[Borrowed, ...]
     lock.begin(marshal.dumps((entry.verb, entry.phase, _scope(entry.host, entry.namespaces), entry.edit.encode()), 2))
     if borrowed:
         try:
-            db.run("BEGIN IMMEDIATE")
-            borrow(db, borrowed)
-            db.run("COMMIT")
+            with db.transaction():
+                borrow(db, borrowed)
         except StoreError:
-            db.roll_back()
             lock.end()
             raise
 
@@ -159,9 +157,7 @@ def settle(
     With a `way_back`, an edit and a deadline, an entry that leads back waits then, pending.
     """
     db.durable(entry.host)  # what concerns the host is declared; the rest is bound to the kernel's life
-    db.writing("meta", *edit.kinds)
-    db.run("BEGIN IMMEDIATE")
-    try:
+    with db.transaction("meta", *edit.kinds):
         _write(db, edit, *records, now)
         for key, value in meta.items():
             db.set_meta(key, value)
@@ -171,11 +167,6 @@ def settle(
             db.run("DELETE FROM journal WHERE id = ?", (entry.id,))
         if way_back is not None:
             _wait(db, entry.replace(phase=PENDING, edit=way_back[0], deadline=way_back[1]))
-        db.run("COMMIT")
-    except BaseException:
-        db.roll_back()
-        raise
-    db.written()
     if not entry.id:
         lock.end()
 
@@ -194,7 +185,7 @@ def _write(db: Database, edit: Edit, before: Record, after: Record, now: float) 
         elif kind == "networks":
             db.run("DELETE FROM leases WHERE network = ?", (key,))
             db.run("DELETE FROM cursors WHERE network = ?", (key,))
-            db.writing("cursors")
+            db.drop_kept("cursors")
         db.run(f"DELETE FROM {kind} WHERE {KEYS[kind]} = ?", (key,))
     _park(db, edit, before)
     for row, (kind, values) in zip(edit.puts, edit.rows, strict=True):
@@ -236,7 +227,7 @@ def _note_several(db: Database, after: Record, namespaces: set[str]) -> None:
     several = {name for name in namespaces if len(after.attachments_of(name)) > 1}
     if several <= known and known.isdisjoint(namespaces - several):
         return
-    db.writing("multihomed")
+    db.drop_kept("multihomed")
     for name in several - known:
         db.run("INSERT OR IGNORE INTO multihomed VALUES (?)", (name,))
     for name in (namespaces - several) & known:
@@ -246,36 +237,30 @@ def _note_several(db: Database, after: Record, namespaces: set[str]) -> None:
 def forget_host(db: Database, lock: Lock, boot_id: str, cookie: int, kept: tuple[Forwarding, ...]) -> None:
     """Forget what was bound to a kernel that is gone, runs and unconfirmed networks, too; what is `kept` stays."""
     waiting = pending(db)
-    db.run("BEGIN IMMEDIATE")
-    if waiting is not None:
-        puts = tuple(row for row in waiting.edit.puts if isinstance(row, Network))
-        drops = tuple(one for one in waiting.edit.drops if one[0] == "networks")
-        _write(db, Edit(puts=puts, drops=drops), Record.empty(), Record.empty(), 0.0)
-    _forget(db, (*(kind for kind in KEYS if kind != "networks"), *_BOUND))
-    db.run("DELETE FROM networks WHERE transient")
-    db.set_meta("boot_id", boot_id)
-    db.set_meta("cookie", cookie)
-    for row in kept:
-        db.run(UPSERT["forwarding"], ENCODE[Forwarding](row))
-    if kept or db.all("SELECT 1 FROM networks LIMIT 1"):
-        _wait(db, Entry(id=0, verb="boot", phase=APPLYING, host=True, namespaces=None, edit=Edit()))
-    db.run("COMMIT")
+    with db.transaction():
+        if waiting is not None:
+            puts = tuple(row for row in waiting.edit.puts if isinstance(row, Network))
+            drops = tuple(one for one in waiting.edit.drops if one[0] == "networks")
+            _write(db, Edit(puts=puts, drops=drops), Record.empty(), Record.empty(), 0.0)
+        _forget(db, (*(kind for kind in KEYS if kind != "networks"), *_BOUND))
+        db.run("DELETE FROM networks WHERE transient")
+        db.set_meta("boot_id", boot_id)
+        db.set_meta("cookie", cookie)
+        for row in kept:
+            db.run(UPSERT["forwarding"], ENCODE[Forwarding](row))
+        if kept or db.all("SELECT 1 FROM networks LIMIT 1"):
+            _wait(db, Entry(id=0, verb="boot", phase=APPLYING, host=True, namespaces=None, edit=Edit()))
     lock.end()
 
 
 def make_anew(db: Database, edit: Edit, meta: dict[str, object]) -> None:
     """Make an edit, and these facts about the host, all that is on record."""
     db.durable(True)
-    db.run("BEGIN IMMEDIATE")
-    try:
+    with db.transaction():
         _forget(db, (*KEYS, *_BOUND, "cursors"))
         _write(db, edit, Record.empty(), edit.on(Record.empty()), 0.0)
         for key, value in meta.items():
             db.set_meta(key, value)
-        db.run("COMMIT")
-    except BaseException:
-        db.roll_back()
-        raise
 
 
 def _forget(db: Database, tables: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ from isthmus.store.schema import APPLICATION_ID, KEYS, MIGRATIONS, SCHEMA, VERSI
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
     from typing import Any, Final, TypeVar
 
     T = TypeVar("T")
@@ -127,6 +128,27 @@ class Database:
         script = "".join(f"{one};" for since in range(version, VERSION) for one in MIGRATIONS[since])
         self._db.executescript(f"BEGIN EXCLUSIVE;{script}PRAGMA user_version = {VERSION};COMMIT;")
 
+    def transaction(self, *kinds: str) -> Transaction:
+        """Return a transaction, to be used in a `with` block.
+
+        With `kinds` it announces the tables that it writes to: what is kept of others stays. One that finds later that
+        it writes to another one says so by `drop_kept`.
+        """
+        return Transaction(self, kinds)
+
+    def _begin(self, kinds: tuple[str, ...]) -> None:
+        self._check_kept()
+        self.run("BEGIN IMMEDIATE")
+        self._writing = bool(kinds)
+        for kind in kinds:
+            self.drop_kept(kind)
+
+    def _commit(self) -> None:
+        self.run("COMMIT")
+        if self._writing:
+            self._writing = False
+            self._stamp = self._db.total_changes
+
     def roll_back(self) -> None:
         """Drop the open transaction; one that SQLite dropped itself, since it could not write, is gone already."""
         self._kept.clear()
@@ -223,17 +245,9 @@ class Database:
             self._kept.clear()
             self._stamp = self._db.total_changes
 
-    def writing(self, *kinds: str) -> None:
-        """Announce writes to some tables alone, until `written`: what is kept of others stays."""
-        self._check_kept()
-        self._writing = True
-        for kind in kinds:
-            self._kept.pop(kind, None)
-
-    def written(self) -> None:
-        """Say that what was announced has been written."""
-        self._writing = False
-        self._stamp = self._db.total_changes
+    def drop_kept(self, kind: str) -> None:
+        """Let what is kept of a table go."""
+        self._kept.pop(kind, None)
 
     def know_meta(self, meta: dict[str, Any]) -> None:
         """Keep what `all_meta` would return now."""
@@ -268,3 +282,25 @@ class Database:
     def close(self) -> None:
         """Close it; in a process that is about to end, `os._exit` saves the checkpoint that this makes."""
         self._db.close()
+
+
+class Transaction:
+    """Writes that are made true as one at the end of a `with` block, or not at all where it is left by an error."""
+
+    def __init__(self, db: Database, kinds: tuple[str, ...]) -> None:
+        self._db, self._kinds = db, kinds
+
+    def __enter__(self) -> None:
+        self._db._begin(self._kinds)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._db.roll_back()
+            return
+        try:
+            self._db._commit()
+        except BaseException:
+            self._db.roll_back()
+            raise

@@ -31,21 +31,35 @@ def main() -> None:
     from isthmus.doors.cli.session import Session, end
 
     session = Session(supervisor)
-    status = _guarded(session, sys.argv[1:])
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        status = status or PIPE_BROKEN
-        _drop_stdout()
-    except OSError as error:
-        say(unsaid(error))
-        status = status or 1
-        _drop_stdout()
-    try:
-        session.clear()
+        status = _finished(session, sys.argv[1:])
     except KeyboardInterrupt:
         status = INTERRUPTED
     end(status)
+
+
+def _finished(session: Session, argv: Sequence[str]) -> int:
+    """Run a command line, say how that went, and clear up behind it; what comes when a verb has ended is not said."""
+    try:
+        status = _written(_guarded(session, argv))
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    session.clear()
+    return status
+
+
+def _written(status: int) -> int:
+    """Write out what is buffered still; return the status then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+        return status or PIPE_BROKEN
+    except OSError as error:
+        say(unsaid(error))
+        _drop_stdout()
+        return status or 1
+    return status
 
 
 def _open_closed() -> None:

@@ -95,6 +95,6 @@ def end(status: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
-            pass  # nobody reads any more
+        except (OSError, ValueError, KeyboardInterrupt):
+            pass  # nobody reads any more, or wants to
     os._exit(status)
