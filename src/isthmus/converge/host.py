@@ -352,7 +352,7 @@ class Host:
             kept = keep(self, course.plan, after)
         report = (lambda done: progress(done, total)) if progress is not None else None
         applier = Applier(self.access, self._commands, self.lock.fd, report)
-        applier.generation = self._generation
+        applier.generation = self._generation or self._meta.get("generation")  # what others did since is to be seen
         applier.made = lambda namespace, cookie: note_made(self.db, record, namespace, cookie)
         applier.leased = lambda namespace: self._write_names(edit, record, namespace)
         applier.apply(course.plan)
@@ -383,7 +383,7 @@ class Host:
             meta["fingerprint"] = loaded or None
             meta["version"] = RULESET if loaded else None
         if applier.generation is not None:
-            meta["generation"] = applier.generation
+            meta["generation"] = None if applier.overtaken else applier.generation
         if host is not None:
             self.outlook.forget()  # default routes may have moved to a bridge
             meta["uplinks"] = self.outlook.links.text()
