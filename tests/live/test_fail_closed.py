@@ -210,6 +210,35 @@ def test_a_foreign_element_is_shown_by_plan_and_taken_away_by_any_verb(lab: Lab,
     assert lab.host.isthmus("plan", "-", input="name: others").stdout == "nothing to change\n"
 
 
+ADD: Final = "import subprocess; subprocess.run(['nft', 'add element inet isthmus pairs { br0 . br1 }'], check=True)"
+# A verb that sends a batch, in a call that somebody overtakes, or one that dies when its batch is sent.
+OVERTAKEN: Final = {
+    "while a verb is under way": f"""
+with HOST:
+    {ADD}
+    publish(HOST, 'b', port('90:90'))
+""",
+    "after a call that died": f"""
+import isthmus.converge.host
+settle, isthmus.converge.host.settle = isthmus.converge.host.settle, lambda *_: os._exit(0)
+if os.fork() == 0:
+    do(publish, 'b', port('90:90'))
+os.wait()
+isthmus.converge.host.settle = settle
+{ADD}
+""",
+}
+
+
+@pytest.mark.parametrize("when", OVERTAKEN)
+def test_a_foreign_element_is_seen_although_a_batch_of_ours_came_later(lab: Lab, when: str) -> None:
+    up(lab.host, TOPOLOGY)
+    drive(lab.host, OVERTAKEN[when])
+    assert drive(lab.host, "out = entered()") == ["somebody changed what the firewall's sets hold: it was put back"]
+    assert lab.host.nft_json("list", "set", "inet", "isthmus", "pairs")[0]["set"].get("elem", []) == []
+    assert drive(lab.host, "out = entered()") == []
+
+
 def test_a_newer_ruleset_is_loaded_with_all_that_its_sets_held(lab: Lab) -> None:
     up(lab.host, TOPOLOGY)
     before = table(lab)

@@ -350,7 +350,7 @@ class Host:
         try:
             applier.apply(course.plan)
         finally:
-            self._generation = applier.generation  # of what was committed, whatever came after it
+            self._generation = None if applier.overtaken else applier.generation  # whatever came after it
         self.trashed = self.trashed or applier.trashed
         if applier.cookies:
             edit = edit.plus(with_cookies(after, applier.cookies))
@@ -367,7 +367,7 @@ class Host:
 
     def _applier(self, edit: Edit, record: Record) -> Applier:
         applier = Applier(self.access, self._commands, self.lock.fd, self.progress)
-        applier.generation = self._generation
+        applier.generation = self._generation or self._meta.get("generation")  # what others did since is to be seen
         applier.made = lambda namespace, cookie: note_made(self.db, record, namespace, cookie)
         applier.leased = writes_names(self, edit, record)
         return applier
@@ -384,7 +384,7 @@ class Host:
             meta["fingerprint"] = loaded or None
             meta["version"] = RULESET if loaded else None
         if applier.generation is not None:
-            meta["generation"] = applier.generation
+            meta["generation"] = None if applier.overtaken else applier.generation
         if host is not None:
             self.outlook.forget()  # default routes may have moved to a bridge
             meta["uplinks"] = self.outlook.links.text()

@@ -60,10 +60,10 @@ class Applier:
     """Carries out the steps of one plan.
 
     After it: `cookies` holds the cookie of each namespace made, `generation` the nf_tables generation after
-    the last batch (None: none was sent), `loaded` the fingerprint of the rulesets when
-    one was loaded or taken away (empty: none is left). `leased` is called when a DHCP client of a
-    namespace has its lease, `made` with the cookie of each namespace before its name leads there, `progress` after each
-    step with how many of all are done.
+    the last batch (None: none was sent), `overtaken` whether somebody else had committed since the one that it was
+    given, `loaded` the fingerprint of the rulesets when one was loaded or taken away (empty: none is left). `leased`
+    is called when a DHCP client of a namespace has its lease, `made` with the cookie of each namespace before its
+    name leads there, `progress` after each step with how many of all are done.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Applier:
         self._plan = Plan()
         self.cookies: dict[str, int] = {}
         self.generation: int | None = None
+        self.overtaken = False
         self.loaded: str | None = None
         self.leased: Callable[[str], None] | None = None
         self.made: Callable[[str, int], None] | None = None
@@ -234,7 +235,9 @@ class Applier:
             self.generation = expected if refused[0].errno != _ERESTART else None
             if refused[0].errno == errno.ENOENT and gone:
                 gone = self._present(gone)
-            elif refused[0].errno != _ERESTART:
+            elif refused[0].errno == _ERESTART:
+                self.overtaken = True
+            else:
                 raise refused[0].error()
         raise refused[0].error()
 
