@@ -828,3 +828,15 @@ def test_a_change_to_one_namespace_does_not_disturb_another(lab: Lab, bridge_nf:
     sent, got, turns = map(int, output.split())
     assert (got, turns) == (sent, sent // 20)
     assert sent > 300
+
+
+def test_a_port_that_is_published_twice_is_withdrawn_by_its_host_port(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.3.0.0/24")
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "n", "a", "-p", "8080:80", "-p", "9090:80")
+    done = host.isthmus("unpublish", "a", "80", check=False)
+    assert (done.returncode, "more than once: 8080:80/tcp, 9090:80/tcp" in done.stderr) == (3, True)
+    host.isthmus("unpublish", "a", "9090:80")
+    assert "8080" in host.isthmus("unpublish", "a", "80").stdout
+    assert published(lab) == []

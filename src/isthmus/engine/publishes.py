@@ -57,12 +57,16 @@ def unpublish(host: Host, target: str, wish: PublishWish, *, cut: bool = False) 
 
     Raises:
         NotFound: no such publish.
+        Refused: without a host port it is more than one.
     """
     namespace = find_namespace(host, target)
     record = load_slice(host.db, [namespace.id])
     found = [row for row in record.publishes.values() if _meant(row, wish)]
     if not found:
         raise NotFound(f"{namespace.id} publishes no such port", hint="isthmus ls shows what is published")
+    if wish.host_port is None and len({row.host_port for row in found}) > 1:
+        several = ", ".join(sorted(row.spec for row in found))
+        raise Refused(f"{namespace.id} publishes port {wish.port} more than once: {several}", hint="say which")
     drops = tuple(("publishes", row.id) for row in found)
     report = host.change("unpublish", Edit(drops=drops), scope_of(namespace.id), leaving=True, record=record)
     if cut:
