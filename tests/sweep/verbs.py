@@ -58,7 +58,7 @@ namespaces:
 _SECOND: Final = """
 name: sweep
 networks:
-  br0: {subnets: [10.7.0.0/24, "fd07::/64"], uplink: nat}
+  br0: {subnets: [10.7.0.0/25, "fd07::/80"], uplink: nat}
   br1: {subnets: [10.8.0.0/24], uplink: none, isolate-ports: true}
 namespaces:
   a:
