@@ -290,7 +290,7 @@ def test_the_name_of_an_address_is_that_of_who_has_it_now(lab: Lab) -> None:
     for lines in (["10.1.0.9 a", "10.1.0.8 b"], ["10.1.0.8 a", "10.1.0.9 b"], ["10.1.0.9 c"]):
         spaces = "".join(f"  {name}: {{networks: {{n: {{ip: {ip}}}}}}}\n" for ip, name in map(str.split, lines))
         up(lab.host, f"name: f\nnetworks: {{n: {{subnets: [10.1.0.0/24]}}}}\nnamespaces:\n{spaces}")
-        assert sorted(names.read_text().splitlines()[3:]) == sorted(lines)
+        assert sorted(names.read_text().splitlines()[4:]) == sorted(lines)
     lab.host.isthmus("down", "f")
     assert not names.exists()
 
