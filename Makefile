@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 OFFLINE := not live and not system and not sweep
+# Live tests wait for the kernel, too.
+WORKERS := $(shell echo $$(($$(nproc) + 1)))
 
 setup:
 	@scripts/setup
@@ -32,7 +34,7 @@ unit: setup
 
 # The tests that change a kernel's state, in throw-away namespaces.
 live: setup
-	$(BIN)/pytest -q -n auto -m "not ($(OFFLINE))"
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not ($(OFFLINE))"
 
 # The tests of check on every other Python that isthmus supports and this machine has.
 pythons:

@@ -693,7 +693,7 @@ def test_a_run_without_a_lease_leaves_nothing(lab: Lab, options: tuple[str, ...]
 def hosts(place: Place) -> dict[str, str]:
     """Return the names that a process inside finds, with their addresses, but those of the loopback."""
     lines = [line.split() for line in place.run("cat", "/etc/hosts").stdout.splitlines()]
-    return {words[1]: words[0] for words in lines if words[0] not in ("#", "127.0.0.1", "::1")}
+    return {words[1]: words[0] for words in lines if words[0] not in ("#", "127.0.0.1", "127.0.1.1", "::1")}
 
 
 def client_of_link(host: Host, name: str) -> str:

@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.live.driving import EngineRefused, Sniffer, drive, up, wait_for
+from tests.live.driving import EngineRefused, Sniffer, drive, end, send_frame, udp_frame, up, wait_for
 
 from isthmus.testing import HOST4, LAN4, Lab
 
@@ -85,6 +86,43 @@ def test_the_hole_that_a_flush_leaves_is_closed_by_the_next_verb(closed: Lab) ->
     assert closed.host.probe("127.0.0.1", 8083) == "a 10.9.0.1 80"
     assert closed.lan.probe(HOST4, 8080) == f"a {LAN4} 80"
     assert closed.host.netns("c").probe("10.9.0.2", 80, timeout=0.5) == "timed out"
+
+
+ASK: Final = """
+import socket, sys
+sock = socket.socket()
+sock.setblocking(False)
+sock.connect_ex(("127.0.0.1", 7002))
+sys.stdin.read()
+"""
+
+
+def from_loopback(frame: bytes) -> bool:
+    return frame[12:14] == b"\x08\x00" and frame[26] == 127
+
+
+def leaving(lab: Lab) -> list[dict[str, Any]]:
+    return lab.host.nft_json("list", "chain", "inet", "isthmus", "leave")
+
+
+def test_an_answer_from_127_0_0_1_that_was_on_its_way_does_not_leave(closed: Lab) -> None:
+    """The kernel sends it again until it is taken: it is not for this member."""
+    crafty(closed)
+    b = closed.host.netns("b")
+    b.run("nft", "add table ip deaf; add chain ip deaf in { type filter hook prerouting priority -300; }")
+    b.run("nft", "add rule ip deaf in ip saddr 127.0.0.0/8 drop")
+    closed.host.run("nft", "flush", "ruleset")
+    sniffer = Sniffer(b, "eth0")
+    asker = b.spawn(sys.executable, "-I", "-S", "-c", ASK)
+    assert sniffer.wait(from_loopback) is not None
+    drive(closed.host, VERB)
+    sniffer = Sniffer(b, "eth0")
+    wait_for(lambda: '"packets": 0' not in json.dumps(leaving(closed)), "an answer that is sent again")
+    (link,) = b.ip_json("link", "show", "eth0")
+    send_frame(closed.host, "br0", udp_frame(link["address"], "10.9.0.1", "10.9.0.3", 5001, 80, b"mark"))
+    assert sniffer.wait(lambda frame: frame.endswith(b"mark")) is not None
+    assert not any(map(from_loopback, sniffer.seen))
+    end(asker)
 
 
 def test_the_table_is_back_before_the_verb_does_its_own_work(closed: Lab) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     FileObject = Directory | File | Symlink | HostsLine
 
 # How the lines begin with which a hosts file begins, whoever wrote it.
-_HEAD: Final = ("#", "127.", "::1 ")
+_HEAD: Final = (NAMES_HEAD, "127.", "::1 ")
 
 __all__ = [
     "check_writable",
