@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -88,6 +89,7 @@ def test_the_hole_that_a_flush_leaves_is_closed_by_the_next_verb(closed: Lab) ->
     assert closed.host.netns("c").probe("10.9.0.2", 80, timeout=0.5) == "timed out"
 
 
+DROPPED: Final = re.compile(r"packets (\d+)")
 ASK: Final = """
 import socket, sys
 sock = socket.socket()
@@ -101,8 +103,8 @@ def from_loopback(frame: bytes) -> bool:
     return frame[12:14] == b"\x08\x00" and frame[26] == 127
 
 
-def leaving(lab: Lab) -> list[dict[str, Any]]:
-    return lab.host.nft_json("list", "chain", "inet", "isthmus", "leave")
+def leaving(lab: Lab) -> str:
+    return lab.host.run("nft", "list", "chain", "inet", "isthmus", "leave").stdout
 
 
 def test_an_answer_from_127_0_0_1_that_was_on_its_way_does_not_leave(closed: Lab) -> None:
@@ -117,7 +119,7 @@ def test_an_answer_from_127_0_0_1_that_was_on_its_way_does_not_leave(closed: Lab
     assert sniffer.wait(from_loopback) is not None
     drive(closed.host, VERB)
     sniffer = Sniffer(b, "eth0")
-    wait_for(lambda: '"packets": 0' not in json.dumps(leaving(closed)), "an answer that is sent again")
+    wait_for(lambda: any(map(int, DROPPED.findall(leaving(closed)))), "an answer that is sent again")
     (link,) = b.ip_json("link", "show", "eth0")
     send_frame(closed.host, "br0", udp_frame(link["address"], "10.9.0.1", "10.9.0.3", 5001, 80, b"mark"))
     assert sniffer.wait(lambda frame: frame.endswith(b"mark")) is not None
