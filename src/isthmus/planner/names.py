@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from isthmus.model.address import Address
 from isthmus.model.host import ETC_NETNS, HOSTS_HEAD, NAMES_HEAD, Directory, File, HostObject, HostsLine, Symlink
-from isthmus.model.network import Attachment, Namespace, Record
+from isthmus.model.network import Namespace, Record
 from isthmus.planner.forwarding import Facts
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ def name_objects(record: Record, namespaces: frozenset[str] | None, facts: Facts
             text = _leased_resolver(record, row.id, leases) if leases else ""
             yield File(path=f"{ETC_NETNS}/{row.id}/resolv.conf", text=NAMES_HEAD + (text or resolver))
             yield _hosts(record, row, facts)
-    for attachment in sorted(record.attachments.values(), key=_sequence):
+    for attachment in sorted(record.attachments.values(), key=lambda one: one.sequence):
         row = record.namespaces[attachment.namespace]
         if row.id in inside and _has_name(row):
             for address in attachment.addresses:
@@ -48,10 +48,6 @@ def name_objects(record: Record, namespaces: frozenset[str] | None, facts: Facts
             yield HostsLine(path=path, address=None, name=one.namespace)
             for address in lease.addresses:
                 yield HostsLine(path=path, address=address, name=one.namespace)
-
-
-def _sequence(row: Attachment) -> int:
-    return row.sequence
 
 
 def _leased_resolver(record: Record, namespace: str, leases: dict[str, Lease]) -> str:
