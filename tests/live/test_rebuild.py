@@ -1,7 +1,6 @@
 """`repair --rebuild`: the record from the marks in the kernel."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -86,47 +85,6 @@ def test_a_record_that_waits_to_be_confirmed_is_not_set_aside(lab: Lab) -> None:
     assert "hint: isthmus confirm, or isthmus confirm --revert" in done.stderr
     lab.host.isthmus("confirm", "--revert")
     lab.host.isthmus("repair", "--rebuild")
-
-
-STOPPED = """
-import os, sys
-count, how = int(sys.argv[1]), sys.argv[2]
-def stop(frame, event, what):
-    global count
-    if frame.f_code.co_filename.endswith("store/anew.py") and event != "c_call":
-        count -= 1
-        if not count and how == "kill":
-            os.kill(os.getpid(), 9)
-        if not count:
-            raise KeyboardInterrupt
-from isthmus.doors.cli.main import main
-sys.argv[1:] = ["repair", "--rebuild"]
-sys.setprofile(stop)
-main()
-"""
-
-
-@pytest.mark.parametrize("how", ["kill", "interrupt"])
-@pytest.mark.parametrize("lost", [False, True])
-def test_a_rebuild_that_is_stopped_takes_nothing_away(lab: Lab, tmp_path: Path, how: str, lost: bool) -> None:
-    file = tmp_path / "all.yaml"
-    file.write_text(DECLARED)
-    lab.host.isthmus("up", str(file))
-    before, stands = listing(lab), snapshot(lab.host)
-    state = lab.host.path / "state" / "state.db"
-    for point in range(1, 200):
-        if lost:
-            state.write_bytes(b"not a database at all" * 300)
-        done = lab.host.run(sys.executable, "-c", STOPPED, str(point), how, check=False)
-        if done.returncode == 0:
-            break
-        assert done.returncode == (-9 if how == "kill" else 130), done.stderr
-        if not lost:
-            assert lab.host.isthmus("repair").stdout == "nothing to change\n"
-            assert listing(lab) == before
-        assert snapshot(lab.host) == stands
-    assert point > 15
-    assert (listing(lab), snapshot(lab.host)) == (before, stands)
 
 
 SHOWN = "ip -br address; ip -n a -br address; ip -n c -br address; ip -br link; nft list ruleset"
