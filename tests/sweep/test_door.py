@@ -138,9 +138,15 @@ def test_ctrl_c_between_a_system_call_and_what_follows_leaves_nothing(
     assert snapshot(lab.host) == before
 
 
-def test_ctrl_c_while_the_command_loads_ends_it_without_a_word(lab: Lab, faults: Path) -> None:
+@pytest.mark.parametrize(
+    ("folder", "number", "verb"),
+    [(Path(isthmus.__file__).parent, 40, CREATE), (sys.prefix, 20, ("up", "isthmus.yaml"))],
+    ids=["ours", "what reads a file"],
+)
+def test_ctrl_c_while_the_command_loads_ends_it_without_a_word(
+    lab: Lab, faults: Path, folder: object, number: int, verb: tuple[str, ...]
+) -> None:
     before = snapshot(lab.host)
-    loading = f"open {Path(isthmus.__file__).parent}"
-    done = faulty(lab, faults, f"{INTERRUPT} {READ} 40 0:isthmus.doors.cli", loading, *CREATE)
+    done = faulty(lab, faults, f"{INTERRUPT} {READ} {number} 0:isthmus.doors.cli", f"open {folder}", *verb)
     assert (done.returncode, done.stderr, done.stdout) == (-signal.SIGINT, "", "")
     assert snapshot(lab.host) == before

@@ -6,6 +6,7 @@ import os.path
 
 from isthmus.declare import words
 from isthmus.doors.cli.errors import Several, Usage
+from isthmus.doors.cli.interrupt import end_at_interrupt, raise_at_interrupt
 from isthmus.doors.cli.output import note, print_lines
 from isthmus.doors.cli.report import CHANGES, say_before, tell, tell_json
 from isthmus.errors import InvalidInput, IsthmusError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from isthmus.doors.cli.parse import Given
     from isthmus.doors.cli.session import Session
     from isthmus.engine import Host
+    from isthmus.model.declared import Declaration
     from isthmus.model.plan import Report
 
 __all__ = ["VERBS", "declared_name"]
@@ -29,10 +31,9 @@ _DEFAULT: Final = "isthmus.yaml"
 def _up(session: Session, given: Given) -> int:
     if given.has("plan"):
         return _plan(session, given)
-    from isthmus.declare.file import load_placed
+    declaration, places = _read(_file(given))
     from isthmus.engine import up
 
-    declaration, places = load_placed(_file(given))
     within = words.confirm_within(given.text("confirm-within"), "--confirm-within")
     restart = given.has("restart")
     try:
@@ -46,16 +47,24 @@ def _up(session: Session, given: Given) -> int:
 
 
 def _plan(session: Session, given: Given) -> int:
-    from isthmus.declare.file import load_placed
+    declaration, places = _read(_file(given))
     from isthmus.engine import plan
 
-    declaration, places = load_placed(_file(given))
     try:
         report = session.read(lambda host: plan(host, declaration), still=True)
     except IsthmusError as error:
         raise _placed(error, places) from error.__cause__
     _tell(report, given)
     return CHANGES if report.plan else 0
+
+
+def _read(path: str) -> tuple[Declaration, Places]:
+    """Load what reads files, and read one; Ctrl-C ends the process while it loads: its library would panic at one."""
+    end_at_interrupt()
+    from isthmus.declare.file import load_placed
+
+    raise_at_interrupt()
+    return load_placed(path)
 
 
 def _file(given: Given) -> str:
@@ -98,10 +107,8 @@ def declared_name(text: str) -> str:
     stem = os.path.splitext(os.path.basename(text))[0]
     if not os.path.isfile(text):
         return stem
-    from isthmus.declare.file import load
-
     try:
-        return load(text).name
+        return _read(text)[0].name
     except InvalidInput:
         return _name_in(text) or stem
 
