@@ -166,7 +166,8 @@ def test_a_port_at_the_address_of_another_link_is_reached_there(lab: Lab) -> Non
     assert {row["name"] for row in shown} > {f"net/{name}" for name in added}
     for line in ("unpublish a 203.0.113.2:82:80", "unpublish a 198.51.100.2:81:80", "detach br0 a"):
         lab.host.isthmus(*line.split())
-    assert values(lab).items() >= before.items()
+    stays = {name: value for name, value in before.items() if "/isv" not in name}  # the member's link goes
+    assert values(lab).items() >= stays.items()
 
 
 @pytest.mark.parametrize(

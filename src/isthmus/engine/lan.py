@@ -300,7 +300,8 @@ def _next_hop(host: Host, link: Link, family: int) -> Address | None:
     payloads = host.access.route(HOST).dump(rtnl_route.main_routes(family, link.index), absent=errno.ENOENT)
     routes = [rtnl_route.decode(one) for one in payloads]
     fitting = [one for one in routes if one.is_default and one.via is not None]
-    return min(fitting, key=lambda one: one.priority).via if fitting else None
+    # Of one metric it is the one that somebody set, not that which was heard: the kernel lists them as they came.
+    return min(fitting, key=lambda one: (one.priority, one.is_learned)).via if fitting else None
 
 
 def free_on_lan(host: Host, network: Network, addresses: Sequence[Address]) -> list[Address]:
