@@ -140,6 +140,24 @@ def test_all_is_given_back(far: Lab) -> None:
     assert snapshot(far.host) == before
 
 
+def test_the_mac_of_a_bridge_that_follows_its_ports_stays(lab: Lab) -> None:
+    lab.host.run("ip", "link", "add", "far0", "type", "bridge")
+    lab.host.run("ip", "link", "set", "far0", "up")
+    # As a random one may be: but for a few in a million, ours would be the lower one.
+    high = "fe:ff:ff:f0:00:00"
+    lab.host.run("ip", "link", "add", "far-x", "address", high, "type", "veth", "peer", "name", "x")
+    lab.host.run("ip", "link", "set", "far-x", "master", "far0", "up")
+    lab.host.run("ip", "neigh", "add", "192.0.2.9", "lladdr", MAC, "dev", "far0", "nud", "permanent")
+    lab.host.isthmus("network", "create", "ours", "--subnet", "10.9.0.0/24", "--bridge", "far0")
+    for name in ("a", "b", "c"):
+        lab.host.isthmus("ns", "create", name)
+        lab.host.isthmus("attach", "ours", name)
+        assert lab.host.ip_json("link", "show", "far0")[0]["address"] == high
+    lab.host.isthmus("detach", "ours", "b")
+    assert lab.host.ip_json("link", "show", "far0")[0]["address"] == high
+    assert [one["lladdr"] for one in lab.host.ip_json("neigh", "show", "192.0.2.9")] == [MAC]
+
+
 def test_ours_is_usable_and_kept_apart(far: Lab) -> None:
     host = far.host
     drive(host, CREATE + MEMBERS)

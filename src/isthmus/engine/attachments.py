@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from isthmus.converge import Host
-from isthmus.engine.choose import Chooser, draw_mac
+from isthmus.engine.choose import Chooser
+from isthmus.engine.draw import draw_mac
 from isthmus.engine.publishes import publish_row, route_notes
 from isthmus.engine.targets import find_namespace, find_network, locate_target, scope_of
 from isthmus.errors import NotFound, Refused

@@ -7,12 +7,13 @@ import os
 import time
 
 from isthmus.converge import Host
+from isthmus.engine.draw import draw_host_end, draw_mac
 from isthmus.errors import InvalidInput, Refused
 from isthmus.kernel.facts import is_bridge, read_machine
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, NetworkWish
 from isthmus.model.host import HOST
-from isthmus.model.network import MTU_MIN_IPV6, NIC, NONE, Attachment, Network, Record, Subnet, host_end
+from isthmus.model.network import MTU_MIN_IPV6, NIC, NONE, Attachment, Network, Record, Subnet
 from isthmus.model.value import Value
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import route as rtnl_route
@@ -25,14 +26,9 @@ if TYPE_CHECKING:
 
     from isthmus.engine.faults import Faults
 
-__all__ = ["Chooser", "Leaving", "draw_mac", "host_addresses"]
+__all__ = ["Chooser", "Leaving", "host_addresses"]
 
 _MANY_PORTS: Final = 32
-
-
-def draw_mac() -> Mac:
-    """Return a random locally administered unicast MAC."""
-    return Mac(packed=b"\x02" + os.urandom(5))
 
 
 def host_addresses(host: Host) -> set[Address]:
@@ -224,7 +220,7 @@ class Chooser:
             network=network.name,
             namespace=namespace,
             ifname=self._ifname(wish, record, namespace, before, names),
-            host_ifname=before.host_ifname if before is not None else host_end(os.urandom(5)),
+            host_ifname=before.host_ifname if before is not None else draw_host_end(self._host.access, network),
             mac=self._mac(wish, identity, before),
             addresses=addresses,
             leased=wish.leased,
