@@ -126,6 +126,10 @@ def test_a_command_that_cannot_be_started_again_stands_in_nobodys_way(lab: Lab, 
     file.write_text(text.replace("one", "two"))
     failed = lab.host.isthmus("up", str(file), check=False)
     assert (failed.returncode, f"cannot start command of c: {tmp_path}/two" in failed.stderr) == (4, True)
+    assert (
+        f"\nnote: not all that was there could be made again (cannot start command of c: {tmp_path}/one"
+        in failed.stderr
+    )
     assert lab.host.isthmus("ns", "create", "other").stderr == ""
     lab.host.isthmus("down", "f")
 
@@ -253,3 +257,14 @@ def test_a_link_name_that_is_taken_inside_is_refused(lab: Lab, kind: str) -> Non
         said = "error: cannot create link eth0 in f: a link of that name is there already\n"
         assert (done.returncode, done.stderr) == (3, said)
     assert snapshot(host) == before
+
+
+def test_a_name_that_leads_to_the_hosts_own_namespace_costs_no_process_its_life(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus("ns", "create", "a")
+    living = host.spawn("sleep", "1000")
+    host.run("sh", "-ec", "umount /run/netns/a; mount --bind /proc/self/ns/net /run/netns/a")
+    host.isthmus("ns", "rm", "a", "--force")
+    assert "the host's own namespace" in host.isthmus("ns", "rm", "a", "--force", check=False).stderr
+    assert living.poll() is None
+    assert host.run("mountpoint", "-q", "/run/netns/a").returncode == 0

@@ -18,6 +18,26 @@ namespaces: {a: {networks: {n: {}}}, b: {networks: {n: {}}}, c: {networks: {n: {
 BROADCAST: Final = "ff:ff:ff:ff:ff:ff"
 MULTICAST: Final = "01:00:5e:01:02:03"
 TRASH_GROUP: Final = "1769174121"
+# A pair in the way is deleted when one of its ends was found: before it is asked whether it is dead, or after.
+DELETED: Final = """
+from isthmus.kernel import dead
+from isthmus.model.host import HOST as OURS, Veth
+made = do(attach, AttachmentWish(network='n'), 'a', ())
+(pair,) = [step.item for step in made.report.plan.steps if type(step.item) is Veth]
+do(detach, 'n', 'a')
+looked = dead._is_dead
+def deleted(access, netns, link):
+    found = looked(access, netns, link)
+    assert found
+    if (netns == OURS) == {at_host}:
+        assert os.system(f'ip link del group {group}') == 0
+    return found if {asked} else looked(access, netns, link)
+dead._is_dead = deleted
+with HOST:
+    HOST.access.know(HOST.record().namespaces.values())
+    dead.clear_the_way(HOST.access, pair)
+    out = [HOST.access.has_link(*end) for end in ((OURS, pair.name), ('a', pair.peer_name))]
+"""
 MARK: Final = b"\x88\xb5"  # IEEE Std 802 local experimental EtherType
 
 
@@ -73,6 +93,15 @@ def test_no_frame_passes_a_dead_pair(lab: Lab, trial: Callable[[Lab], None], stp
     assert [one for one in to_a.seen if one[12:14] == MARK and one[14] != 77] == []
     drive(host, "reap(state_directory())")
     assert len(host.ip_json("link", "show", "master", "far0")) == 2
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("at_host", [False, True])
+def test_a_dead_pair_that_is_deleted_meanwhile_is_out_of_the_way(lab: Lab, at_host: bool, asked: bool) -> None:
+    """By a reaper, or with the namespace of its other end."""
+    lab.host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24")
+    lab.host.isthmus("ns", "create", "a")
+    assert drive(lab.host, DELETED.format(at_host=at_host, asked=asked, group=TRASH_GROUP)) == [False, False]
 
 
 def forwarding(lab: Lab) -> list[str]:

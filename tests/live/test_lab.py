@@ -138,6 +138,15 @@ def test_nothing_is_left_of_a_lab(tmp_path: Path) -> None:
     assert not any(runs(pid) for pid in pids)
 
 
+def test_what_belongs_to_another_lab_is_not_ended(lab: Lab, tmp_path: Path) -> None:
+    """A call that looks into all namespaces of the machine comes by those of other labs, too."""
+    with Lab(tmp_path / "other") as other:
+        passing = lab.host.spawn("nsenter", "-t", str(other.host.pid), "-n", "sh", "-c", "echo ready; exec sleep 1000")
+        assert passing.stdout is not None
+        assert passing.stdout.readline() == "ready\n"
+    assert passing.poll() is None
+
+
 def test_what_a_lab_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab(tmp_path)
     monkeypatch.setattr("isthmus.testing.lab.traces", lambda: {"link left0"} | lab._before)

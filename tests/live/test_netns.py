@@ -334,3 +334,35 @@ def test_processes_of_a_namespace_are_listed_and_ended() -> None:
     assert processes.end([pid for pid, _ in found] + [4000000], 0.1) == []
     assert (polite.wait(), deaf.wait()) == (-15, -9)
     assert processes.processes("/run/netns/a") == []
+
+
+@sandboxed
+def test_a_process_that_passes_through_a_namespace_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own calls do so, to open a socket there."""
+    netns.make("a")
+    source = """
+import os
+from isthmus.kernel.netns import Inside, open_netns
+with Inside(open_netns("/run/netns/a")):
+    print("inside", flush=True)
+    input()
+print("home", flush=True)
+input()
+"""
+    command = [sys.executable, "-c", source]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as passing:
+        assert passing.stdin
+        assert passing.stdout
+        assert passing.stdout.readline() == b"inside\n"
+        assert [pid for pid, _ in processes.processes("/run/netns/a")] == [passing.pid]
+
+        def pass_on(_seconds: float) -> None:
+            assert passing.stdin
+            assert passing.stdout
+            passing.stdin.write(b"\n")
+            passing.stdin.flush()
+            assert passing.stdout.readline() == b"home\n"
+
+        monkeypatch.setattr("isthmus.kernel.processes.time.sleep", pass_on)
+        assert processes.processes("/run/netns/a") == []
+        passing.communicate(b"\n")

@@ -184,3 +184,33 @@ def test_the_names_of_what_is_not_found_again_go(lab: Lab) -> None:
     assert host.run("ls", "/etc/netns").stdout.split() == ["b", "mine"]
     host.run("rm", "-r", "/etc/netns/mine")
     assert (snapshot(host), (host.path / "run" / "hosts" / "n").read_text()) == without
+
+
+def test_a_namespace_that_ends_meanwhile_and_a_name_without_one_are_passed_over(lab: Lab) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.5.0.0/24")
+    host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "n", "a")
+    host.run("touch", "/run/netns/nothing")
+    before, pid = listing(lab), host.unnamed().pid
+    # Its only process is killed when its cookie has been read, and before anybody has looked inside.
+    assert drive(
+        host,
+        f"""
+import select
+from isthmus.engine import rebuild, rebuilding
+looked, ended = rebuilding.cookie, select.poll()
+ended.register(os.pidfd_open({pid}))
+theirs = os.stat('/proc/{pid}/ns/net').st_ino
+def cookie(fd):
+    number = looked(fd)
+    if os.fstat(fd).st_ino == theirs:
+        os.kill({pid}, 9)
+        ended.poll()
+    return number
+rebuilding.cookie = cookie
+rebuild()
+out = bool(ended.poll(0))
+""",
+    )
+    assert listing(lab) == before

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import errno
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tests.live.driving import wait_for
+from tests.sweep.faulty import CHANGE, FAIL, INTERRUPT, KILL, READ, faulty
 
 import isthmus
 from isthmus.testing import Lab, snapshot
 
-FAIL, KILL, INTERRUPT = 2, 3, 5
-CHANGE, READ = 0, 1
 CREATE = ("network", "create", "br0", "--subnet", "10.7.0.0/24")
 # The family and protocol of a netlink socket: linux/netlink.h.
 ROUTE, NETFILTER = "socket 16 0", "socket 16 12"
-
-
-def faulty(lab: Lab, faults: Path, fault: str, call: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line with a fault (faults.c): MODE CLASS N ERRNO, and after a colon the program that it is in."""
-    how, _, program = fault.partition(":")
-    log = lab.host.path / "faults"
-    environment = {"LD_PRELOAD": str(faults), "ISTHMUS_FAULT": f"{how} {log} {program}", "ISTHMUS_FAULT_CALL": call}
-    # Whoever runs the tests in the background may have SIGINT ignored, and that is inherited.
-    command = ("env", "--default-signal=INT", sys.executable, "-m", "isthmus.doors.cli", *argv)
-    done = lab.host.run(*command, env=environment, check=False)
-    assert log.exists(), done.stderr
-    return done
 
 
 @pytest.mark.parametrize(

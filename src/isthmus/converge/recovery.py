@@ -92,7 +92,7 @@ def follow(host: Host, scope: Scope, why: str) -> Plan:
 
 
 def undo(host: Host, entry: Entry, cause: BaseException) -> None:
-    """Lead a change that failed back, or on where it was leaving.
+    """Lead a change that failed back, or on where it was leaving; what cannot be made again its cause has as a note.
 
     Raises:
         ApplyError: it cannot be; the next call tries again.
@@ -106,10 +106,10 @@ def undo(host: Host, entry: Entry, cause: BaseException) -> None:
     except (IsthmusError, OSError) as second:
         if lasts(second):
             _clear(host, entry)
+            cause.add_note(f"not all that was there could be made again ({second}): isthmus plan shows what is missing")
             return
-        raise ApplyError(
-            f"{cause}; and undoing it: {second}", undone=False, hint="isthmus repair, when the cause is gone"
-        ) from cause
+        what, hint = str(cause) or "interrupted", "isthmus repair, when the cause is gone"
+        raise ApplyError(f"{what}; and undoing it: {second}", undone=False, hint=hint) from cause
 
 
 def take_back(host: Host, entry: Entry) -> None:

@@ -9,7 +9,7 @@ import time
 from isthmus.converge import Host
 from isthmus.engine.draw import draw_host_end, draw_mac
 from isthmus.errors import InvalidInput, Refused
-from isthmus.kernel.facts import is_bridge, read_machine
+from isthmus.kernel.facts import read_machine
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.declared import AttachmentWish, NetworkWish
 from isthmus.model.host import HOST
@@ -204,7 +204,8 @@ class Chooser:
         Raises:
             InvalidInput, Refused: an address, name or MAC cannot be had.
         """
-        if network.adopted and before is None and not is_bridge(self._host.access, network.bridge):
+        adopted = self._host.access.link(HOST, network.bridge) if network.adopted and before is None else None
+        if network.adopted and before is None and (adopted is None or adopted.kind != "bridge"):
             raise Refused(f"bridge {network.bridge} of network {network.name} is gone", hint="its owner has to make it")
         if wish.default_route and not network.has_exit:
             why = f"network {network.name} has no way out, so no default route leads by it"
@@ -220,7 +221,7 @@ class Chooser:
             network=network.name,
             namespace=namespace,
             ifname=self._ifname(wish, record, namespace, before, names),
-            host_ifname=before.host_ifname if before is not None else draw_host_end(self._host.access, network),
+            host_ifname=before.host_ifname if before is not None else draw_host_end(adopted),
             mac=self._mac(wish, identity, before),
             addresses=addresses,
             leased=wish.leased,

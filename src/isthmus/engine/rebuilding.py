@@ -15,7 +15,7 @@ from isthmus.converge.outlook import run_directory
 from isthmus.engine.forwarding import file_rows
 from isthmus.engine.lan import found_subnets
 from isthmus.engine.whole import check_whole
-from isthmus.errors import NotFound, NotPermitted, Refused
+from isthmus.errors import InvalidInput, NotFound, NotPermitted, Refused
 from isthmus.kernel.files import is_kept, read_file, read_text
 from isthmus.kernel.netns import Inside, boot_identity, cookie, named, open_netns, own_cookie
 from isthmus.kernel.netns_locate import candidates
@@ -121,7 +121,7 @@ class _Finder:
         self._names = {one.index: one.name for one in self._links}
         self._elements = [one for name in SETS for one in set_elements(host.access, name)]
         check_whole(self._links, self._elements)
-        self._inside = [_look_inside(one) for one in _namespaces()]
+        self._inside = list(_namespaces())
 
     def rows(self) -> Iterator[Row]:
         networks = list(self._networks())
@@ -342,7 +342,7 @@ def _mark(link: Link) -> Mark | None:
     return parse_mark(link.alias)
 
 
-def _namespaces() -> Iterator[Namespace]:
+def _namespaces() -> Iterator[_Inner]:
     """Yield all namespaces that have a name or a process, the host's own excepted."""
     seen = {own_cookie()}
     for name, path in named().items():
@@ -352,18 +352,19 @@ def _namespaces() -> Iterator[Namespace]:
         yield from _fresh(Namespace(id="", path=path), seen)
 
 
-def _fresh(row: Namespace, seen: set[int]) -> Iterator[Namespace]:
+def _fresh(row: Namespace, seen: set[int]) -> Iterator[_Inner]:
+    """Yield a namespace that was not seen yet; it is held meanwhile, since its last process may end at any time."""
     try:
         fd = open_netns(row.path)
-    except (NotFound, NotPermitted):
-        return  # its process ended meanwhile, or is not ours to look at
+    except (NotFound, NotPermitted, InvalidInput):
+        return  # its process ended, it is not ours to look at, or a name without a namespace
     try:
         number = cookie(fd)
+        if number not in seen:
+            seen.add(number)
+            yield _look_inside(row.replace(cookie=number, id=row.id or f"netns-{number}"), fd)
     finally:
         os.close(fd)
-    if number not in seen:
-        seen.add(number)
-        yield row.replace(cookie=number, id=row.id or f"netns-{number}")
 
 
 def _is_kept(path: str) -> bool:
@@ -373,13 +374,9 @@ def _is_kept(path: str) -> bool:
     return isinstance(found, File | Symlink) and found != nothing and is_kept(found)
 
 
-def _look_inside(namespace: Namespace) -> _Inner:
-    fd = open_netns(namespace.path)
-    try:
-        with Inside(fd):
-            socket = Socket(NETLINK_ROUTE)
-    finally:
-        os.close(fd)
+def _look_inside(namespace: Namespace, fd: int) -> _Inner:
+    with Inside(fd):
+        socket = Socket(NETLINK_ROUTE)
     try:
         links = [rtnl_link.decode(one) for one in socket.dump(rtnl_link.all_links())]
         addresses = [rtnl_address.decode(one) for one in socket.dump(rtnl_address.all_addresses())]

@@ -135,7 +135,7 @@ def check_inhabitants(host: Host, rows: Iterable[OwnedRow], force: str) -> None:
     found = _inhabitants(host, rows)
     if found:
         users = tuple(f"{pid} ({program})" for inside in found.values() for pid, program in inside)
-        where = subject("namespace", [path.rpartition("/")[2] for path in found], "has", "have")
+        where = subject("namespace", list(found), "has", "have")
         raise Refused(f"{where} processes inside: {', '.join(users)}", users=users, hint=f"end them, or {force}")
 
 
@@ -145,4 +145,8 @@ def end_inhabitants(host: Host, rows: Iterable[OwnedRow]) -> None:
 
 
 def _inhabitants(host: Host, rows: Iterable[OwnedRow]) -> dict[str, list[tuple[int, str]]]:
-    return inhabitants(host.commands_directory, [f"{RUN}/{row.id}" for row in rows if isinstance(row, Namespace)])
+    """Look into those that still have their names: where a name leads by now may be another one, even the host's."""
+    named = [row for row in rows if isinstance(row, Namespace) and row.path == f"{RUN}/{row.id}"]
+    host.access.know(named)
+    held = {row.id: host.access.fd(row.id) for row in named if host.access.is_alive(row.id)}
+    return inhabitants(host.commands_directory, held)

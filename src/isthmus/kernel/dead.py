@@ -46,11 +46,15 @@ def clear_the_way(access: Access, item: Veth) -> None:
         if found is None:
             continue
         if not _is_dead(access, netns, found):
+            if access.link(netns, name) is None:
+                continue  # deleted between the looks at its two ends
             where = "the host" if netns == HOST else netns
             raise Refused(f"cannot create link {name} in {where}: a link of that name is there already")
         free = f"dead{os.urandom(4).hex()}"
         down = rtnl_link.change(found.index, subject=f"link {name}", up=False)
-        access.route(netns).do(down, rtnl_link.change(found.index, subject=f"link {name}", name=free))
+        for answer in access.route(netns).ask([down, rtnl_link.change(found.index, subject=f"link {name}", name=free)]):
+            if answer.errno not in (0, errno.ENODEV):  # deleted meanwhile
+                raise answer.error()
 
 
 def _is_dead(access: Access, netns: str, link: Link) -> bool:

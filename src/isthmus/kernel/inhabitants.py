@@ -12,23 +12,20 @@ from isthmus.kernel.processes import in_netns, parent, program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 __all__ = ["inhabitants"]
 
 
-def inhabitants(directory: str, paths: Iterable[str]) -> dict[str, list[tuple[int, str]]]:
-    """Return pid and program name of each, by the path of its namespace; a path that is gone has none.
+def inhabitants(directory: str, namespaces: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
+    """Return pid and program name of each, by the name of its namespace, which is given with a descriptor of it.
 
     `directory` is where supervisors keep their files.
     """
     places = {}
-    for path in paths:
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            continue
-        places[status.st_dev, status.st_ino] = path
+    for name, fd in namespaces.items():
+        status = os.fstat(fd)
+        places[status.st_dev, status.st_ino] = name
     found: dict[str, list[tuple[int, str]]] = {}
     if not places:
         return found

@@ -14,6 +14,8 @@ __all__ = ["LeftBehind", "end_processes", "processes_of", "traces"]
 
 _FOLDERS: Final = ("/run/netns", "/etc/netns", "/etc/sysctl.d", "/var/lib/isthmus", "/run/isthmus")
 _DEADLINE_S: Final = 10.0
+_PASSING_S: Final = 0.002
+_MARK: Final = b"ISTHMUS_LAB="
 
 
 class LeftBehind(AssertionError):
@@ -34,21 +36,24 @@ def traces() -> set[str]:
 def processes_of(lab_id: str, holders: list[int]) -> list[int]:
     """Return the processes of a lab.
 
-    They are known by any of: its mark in their environment, its mark among their mounts (a mount
-    namespace that was copied from the lab's has it too), a network namespace of a holder.
+    They are known by its mark in their environment; where there is none of any lab, by its mark among their
+    mounts (a mount namespace that was copied from the lab's has it too), or by a network namespace of a holder.
+    Who is seen there once only is passing through: a call that looks into every namespace of the machine.
     """
     namespaces = _network_namespaces(holders)
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _is_inside(name, lab_id, namespaces)]
+    found = [pid for pid in os.listdir("/proc") if pid.isdecimal() and _is_inside(pid, lab_id, namespaces)]
+    if found:
+        time.sleep(_PASSING_S)
+    return [int(pid) for pid in found if _is_inside(pid, lab_id, namespaces)]
 
 
 def _is_inside(pid: str, lab_id: str, namespaces: set[str]) -> bool:
     mark = lab_id.encode()
     try:
-        return (
-            os.readlink(f"/proc/{pid}/ns/net") in namespaces
-            or b"ISTHMUS_LAB=" + mark in Path(f"/proc/{pid}/environ").read_bytes()
-            or mark in Path(f"/proc/{pid}/mountinfo").read_bytes()
-        )
+        marked = [one for one in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if one.startswith(_MARK)]
+        if marked:
+            return _MARK + mark in marked
+        return os.readlink(f"/proc/{pid}/ns/net") in namespaces or mark in Path(f"/proc/{pid}/mountinfo").read_bytes()
     except OSError:  # it ended meanwhile, is a zombie, or is above us
         return False
 

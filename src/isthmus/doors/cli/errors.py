@@ -91,7 +91,7 @@ def _is_permission(error: BaseException | None) -> bool:
 
 
 def say(error: BaseException) -> None:
-    """Write an error to stderr: `error:` lines, then its `hint:`; of errors in a row, one for those that share it."""
+    """Write an error to stderr: `error:` lines, its `hint:` (errors in a row may share one), and `note:` lines."""
     before = ""
     for one in _each(error):
         hint = one.hint if isinstance(one, IsthmusError) else ""
@@ -104,6 +104,9 @@ def say(error: BaseException) -> None:
         before = hint
     if before:
         sys.stderr.write(f"hint: {before}\n")
+    for one in _each(error):
+        for line in getattr(one, "__notes__", ()):
+            sys.stderr.write(f"note: {line}\n")
 
 
 def _is_in_a_user_namespace() -> bool:
@@ -132,6 +135,8 @@ def _each(error: BaseException) -> Iterator[BaseException]:
 def _text(error: BaseException) -> str:
     if isinstance(error, IsthmusError):
         return error.message
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return f"unexpected {type(error).__name__}: {error}"

@@ -85,8 +85,8 @@ def _guarded(session: Session, argv: Sequence[str]) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return PIPE_BROKEN
-    except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted\n")
+    except KeyboardInterrupt as error:
+        say(error)
         return INTERRUPTED
     except Exception as error:
         if os.environ.get("ISTHMUS_TRACEBACK"):
