@@ -22,6 +22,7 @@ _KINDS: Final[dict[str, Any]] = {
         host.Ruleset,
         host.Sysctl,
         host.Bridge,
+        host.PinnedMac,
         host.Veth,
         host.LinkAddress,
         host.Autoconf,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -156,6 +158,75 @@ def test_the_mac_of_a_bridge_that_follows_its_ports_stays(lab: Lab) -> None:
     lab.host.isthmus("detach", "ours", "b")
     assert lab.host.ip_json("link", "show", "far0")[0]["address"] == high
     assert [one["lladdr"] for one in lab.host.ip_json("neigh", "show", "192.0.2.9")] == [MAC]
+
+
+# A namespace whose /sys is of another one, as in many a container.
+ELSEWHERE: Final = ("unshare", "--mount", "sh", "-ec", 'umount /sys; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("before", [(), ELSEWHERE], ids=["here", "sys-of-another"])
+def test_the_mac_of_a_bridge_without_ports_stays(lab: Lab, before: tuple[str, ...]) -> None:
+    host = lab.host
+    host.run("ip", "link", "add", "far0", "type", "bridge")
+    host.run("ip", "link", "set", "far0", "up")
+    neighbours = ("192.0.2.9 extern_learn", "2001:db8:2::9 router protocol 42")
+    for line in neighbours:
+        address, *flags = line.split()
+        host.run("ip", "neigh", "add", address, "lladdr", MAC, "dev", "far0", "nud", "permanent", *flags)
+
+    def look() -> tuple[str, list[dict[str, Any]]]:
+        return host.ip_json("link", "show", "far0")[0]["address"], host.ip_json("neigh", "show", "dev", "far0")
+
+    stands = look()
+    assert len([one for one in stands[1] if one["state"] == ["PERMANENT"]]) == 2
+    host.isthmus("network", "create", "ours", "--subnet", "10.9.0.0/24", "--bridge", "far0")
+    cli = (sys.executable, "-m", "isthmus.doors.cli")
+    for name in ("a", "b"):
+        host.isthmus("ns", "create", name)
+        told = host.run(*before, *cli, "attach", "ours", name).stdout
+        assert (f"+ MAC {stands[0]} of bridge far0" in told) == (name == "a")
+        assert look() == stands
+    for name in ("a", "b"):
+        host.isthmus("ns", "rm", name)
+        assert look() == stands
+    if not before:  # it is seen there that it was set
+        host.isthmus("ns", "create", "a")
+        assert "MAC" not in host.isthmus("attach", "ours", "a").stdout
+
+
+def test_the_commands_that_are_shown_keep_the_mac_of_a_bridge_without_ports(lab: Lab, tmp_path: Path) -> None:
+    host, file = lab.host, tmp_path / "f.yaml"
+    host.run("ip", "link", "add", "far0", "type", "bridge")
+    host.run("ip", "link", "set", "far0", "up")
+    host.run("ip", "neigh", "add", "192.0.2.9", "lladdr", MAC, "dev", "far0", "nud", "permanent", "router")
+    file.write_text(
+        "name: f\nnetworks: {n: {subnets: [10.9.0.0/24], bridge: far0}}\nnamespaces: {a: {networks: {n: {}}}}"
+    )
+    script = host.isthmus("plan", str(file), "--show-commands", check=False).stdout.partition("# undo")[0]
+    stands = host.ip_json("link", "show", "far0")[0]["address"], host.ip_json("neigh", "show", "dev", "far0")
+    host.run("sh", input=script)
+    assert host.within("a", "ping", "-c1", "-W2", "10.9.0.1").returncode == 0
+    host.run("ip", "link", "del", host.ip_json("link", "show", "master", "far0")[0]["ifname"])
+    assert (host.ip_json("link", "show", "far0")[0]["address"], host.ip_json("neigh", "show", "dev", "far0")) == stands
+
+
+def test_the_mac_of_a_bridge_that_was_set_or_is_of_a_port_is_not_set(lab: Lab) -> None:
+    host = lab.host
+    host.run("ip", "link", "add", "set0", "address", MAC, "type", "bridge")
+    host.run("ip", "link", "add", "port0", "type", "bridge")
+    host.run("ip", "link", "add", "far-x", "master", "port0", "type", "veth", "peer", "name", "x")
+    host.run("ip", "link", "add", "none0", "type", "bridge")
+    host.run("ip", "link", "set", "far-x", "master", "none0")
+    host.run("ip", "link", "set", "far-x", "master", "port0")
+    assert host.ip_json("link", "show", "none0")[0]["address"] == "00:00:00:00:00:00"
+    host.isthmus("ns", "create", "a")
+    for number, bridge in enumerate(("set0", "port0", "none0")):
+        host.run("ip", "link", "set", bridge, "up")
+        kind = host.run("cat", f"/sys/class/net/{bridge}/addr_assign_type").stdout
+        name = f"n{number}"
+        host.isthmus("network", "create", name, "--subnet", f"10.{number}.0.0/24", "--bridge", bridge)
+        assert "MAC" not in host.isthmus("attach", name, "a").stdout
+        assert host.run("cat", f"/sys/class/net/{bridge}/addr_assign_type").stdout == kind
 
 
 def test_ours_is_usable_and_kept_apart(far: Lab) -> None:

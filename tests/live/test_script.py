@@ -261,7 +261,7 @@ for line in (
     "-6 route add 2001:db8:98::/64 via 2001:db8::9 dev eth0 metric 33 mtu 1300 pref high",
     "nexthop add id 5 via 203.0.113.9 dev eth0",
     "route add 10.55.0.0/16 nhid 5",
-    "neighbour add 203.0.113.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent",
+    "neighbour add 203.0.113.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent extern_learn protocol 42",
 ):
     s.run(["ip", *line.split()], check=True)
 """
@@ -279,6 +279,15 @@ _VERBS: Final = {
     "attach-apart": (
         'do(create_network, network("apart0", "10.5.0.0/24", isolate_ports=True))',
         'report = do(attach, AttachmentWish(network="apart0"), "b", (port("8081:80"),)).report',
+    ),
+    "attach-portless": (
+        (
+            "import subprocess as s;"
+            " [s.run(['ip', *one.split()], check=True) for one in ('link add far0 type bridge', 'link set far0 up',"
+            " 'neigh add 10.6.0.9 lladdr 02:00:00:00:00:77 dev far0 nud permanent router')];"
+            ' do(create_network, network("ours0", "10.6.0.0/24", bridge="far0"))'
+        ),
+        'report = do(attach, AttachmentWish(network="ours0"), "b").report',
     ),
     "detach": ("", 'report = do(detach, "nat0", "a")'),
     "detach-apart": (

@@ -20,6 +20,7 @@ from isthmus.model.host import (
     HostState,
     LinkAddress,
     NamedNetns,
+    PinnedMac,
     Process,
     Route,
     Rule,
@@ -144,6 +145,7 @@ _OBJECTS: Final = (
     )
     | _make(Autoconf, netns=_SPACE, ifname=_LINK, default_route=st.booleans())
     | _make(Unredirected, netns=_SPACE, ifname=_LINK)
+    | _make(PinnedMac, bridge=_LINK, mac=MACS)
     | _make(Route, netns=_SPACE, prefix=st.just(Prefix(family=4, number=0, length=0)), via=address(4), ifname=_LINK)
     | _make(Rule, netns=_SPACE, priority=st.just(5), source=address(4), table=st.sampled_from((0, 1)))
     | _make(Process, netns=_SPACE, argv=st.tuples(_SPACE))

@@ -7,7 +7,7 @@ from struct import pack
 import pytest
 
 from isthmus.errors import StoreError
-from isthmus.model.host import Carried, Kept
+from isthmus.model.carried import Carried, Kept
 from isthmus.netlink.rtnl.carried import ADDRESS, NEIGHBOUR, ROUTE
 from isthmus.netlink.rtnl.kept import aged, likeness
 from isthmus.netlink.wire import attr, attr_u32

@@ -12,7 +12,7 @@ from isthmus.planner.desired import Scope
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isthmus.converge.host import Host
-    from isthmus.model.host import Kept
+    from isthmus.model.carried import Kept
     from isthmus.model.network import Record
     from isthmus.model.plan import Plan, Step
 

@@ -28,6 +28,10 @@ from isthmus.planner.desired import Scope
 from isthmus.planner.forwarding import Facts, NicFacts, covers
 from isthmus.planner.names import resolver_text
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isthmus.model.host import PinnedMac
+
 __all__ = ["Outlook", "run_directory"]
 
 
@@ -109,6 +113,9 @@ class Outlook:
                 self._bridge_table = has_bridge_table(self._access)
             before = before.replace(bridge_table=self._bridge_table)
             after = after.replace(bridge_table=self._bridge_table)
+        unpinned = self._unpinned(new, gone)
+        if unpinned:
+            after = after.replace(unpinned=unpinned)
         leased = {one.id: one for record in (old, new) for one in record.attachments.values() if one.leased}
         if not leased:
             return before, after
@@ -125,6 +132,17 @@ class Outlook:
         if not scope.host:
             gone |= {name for name, adopted in bridges if not adopted and not has_bridge(access, name)}
         return frozenset(gone)
+
+    def _unpinned(self, new: Record, gone: frozenset[str]) -> dict[str, PinnedMac]:
+        """Return how adopted bridges that are to have ports keep their MACs, where the kernel does not see to that."""
+        networks = [new.networks[one.network] for one in new.attachments.values()]
+        bridges = {one.bridge for one in networks if one.adopted} - gone
+        if not bridges:
+            return {}
+        from isthmus.kernel.pinned import read_unpinned
+
+        found = {bridge: read_unpinned(self._access, bridge) for bridge in bridges}
+        return {bridge: one for bridge, one in found.items() if one is not None}
 
     def _of_host(self, old: Record, new: Record) -> tuple[Facts, Facts]:
         borrows = any(name in record.borrowed for record in (old, new) for name in SWITCHES.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from isthmus.converge.course import Course, clearing
 from isthmus.converge.recovery import is_aside, lasts
 from isthmus.errors import IsthmusError
-from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, LinkAddress, Route, Ruleset, Sysctl, Veth
+from isthmus.model.host import HOST, Autoconf, Bridge, BridgedNic, LinkAddress, PinnedMac, Route, Ruleset, Sysctl, Veth
 from isthmus.planner.desired import Scope
 from isthmus.store.edit import Edit, namespace_edit
 from isthmus.store.journal import LEAVING, Entry
@@ -125,7 +125,7 @@ def _link_of(item: HostObject) -> str:
     match item:
         case Bridge():
             return item.name
-        case BridgedNic():
+        case BridgedNic() | PinnedMac():
             return item.bridge
         case Veth():
             return item.peer_name if item.netns == HOST else item.name

@@ -27,6 +27,7 @@ from isthmus.model.host import (
     HostsLine,
     LinkAddress,
     NamedNetns,
+    PinnedMac,
     Process,
     Route,
     Rule,
@@ -154,6 +155,11 @@ class Applier:
                 self._netns(step, item)
             case BridgedNic():
                 self._nic(step, item)
+            case PinnedMac():
+                if not isinstance(step, Remove):
+                    from isthmus.kernel.pinned import pin
+
+                    pin(self._access, item)
             case Autoconf():
                 from isthmus.kernel.autoconf import write_autoconf
 

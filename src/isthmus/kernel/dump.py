@@ -31,6 +31,7 @@ from isthmus.model.host import (
     Key,
     LinkAddress,
     NamedNetns,
+    PinnedMac,
     Process,
     Route,
     Rule,
@@ -200,7 +201,7 @@ class Dumper:
             case Process():
                 argv = self._commands(item)
                 return None if argv is None else item.replace(argv=() if item.netns in self._unmade else argv)
-            case Element() | BridgedNic() | File() | Symlink():
+            case Element() | BridgedNic() | PinnedMac() | File() | Symlink():
                 return None
 
     def _link(self, netns: str, name: str) -> Link | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import time
 
-from isthmus.model.host import HOST, Carried, Kept
+from isthmus.model.carried import Carried, Kept
+from isthmus.model.host import HOST
 from isthmus.netlink.rtnl import carried as rtnl
 from isthmus.netlink.rtnl.kept import aged, likeness
 from isthmus.netlink.rtnl.words import words

@@ -17,7 +17,8 @@ from isthmus.kernel.learned import is_learned, learn, learned_routes
 from isthmus.kernel.settling import await_usable
 from isthmus.kernel.sysctl import conf_values
 from isthmus.model.address import IPV6, Address
-from isthmus.model.host import HOST, BridgedNic, Carried
+from isthmus.model.carried import Carried
+from isthmus.model.host import HOST, BridgedNic
 from isthmus.netlink.rtnl import address as rtnl_address
 from isthmus.netlink.rtnl import carried as rtnl
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any, Final
 
-    from isthmus.model.host import Arrival, Kept
-    from isthmus.model.host import CarriedKind as Kind
+    from isthmus.model.carried import Arrival, Kept
+    from isthmus.model.carried import CarriedKind as Kind
     from isthmus.model.network import Borrowed
     from isthmus.netlink.rtnl.link import Link
     from isthmus.netlink.wire import Request

@@ -12,10 +12,10 @@ from isthmus.model.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, Literal
+    from typing import Final
 
-    CarriedKind = Literal["address", "nexthop", "route", "neighbour"]
-    Arrival = Literal["first", "last", "learned", "made"]
+    from isthmus.model.carried import Carried
+
     Key = tuple[object, ...]
     HostState = dict[Key, "HostObject"]
 
@@ -29,17 +29,16 @@ __all__ = [
     "Autoconf",
     "Bridge",
     "BridgedNic",
-    "Carried",
     "Directory",
     "Element",
     "File",
     "HostObject",
     "HostState",
     "HostsLine",
-    "Kept",
     "Key",
     "LinkAddress",
     "NamedNetns",
+    "PinnedMac",
     "Process",
     "Route",
     "Rule",
@@ -166,31 +165,21 @@ class Bridge(Value):
         return ("bridge", self.name)
 
 
-class Carried(Value):
-    """What hangs on a link and moves with it: an address, a next hop, a route, a permanent neighbour.
+class PinnedMac(Value):
+    """That a bridge without ports, which is somebody else's, keeps its MAC when it gets ports of ours and loses them.
 
-    `kind` is one of netlink/rtnl/carried.py, `payload` the kernel's own message; `words` is what ip(8) is told,
-    with `{dev}` for the link's name. `arrival` is how it comes to the new link: before or behind all to the same
-    destination, as learned of a router, or made by the kernel itself, so that it is only taken off the old one.
+    The kernel gives it the lowest one of its ports, or none, unless one was set; to set the same drops its permanent
+    neighbours, which are carried over. It stays set: no message unsets it.
+    Source: net/bridge/br_stp_if.c, br_stp_recalculate_bridge_id; net/core/neighbour.c, neigh_changeaddr.
     """
 
-    kind: CarriedKind
-    payload: bytes
-    words: tuple[str, ...] = ()
-    arrival: Arrival = "last"
+    bridge: str
+    mac: Mac
+    neighbours: tuple[Carried, ...] = ()
 
-
-class Kept(Value):
-    """What a link carried when it moved to its bridge, put down in case the bridge goes and takes it along.
-
-    `items` are its payloads as they were on that link, and when each was (seconds since the boot). `moving`: a move is
-    under way, so that what is at neither end is not gone because somebody took it off.
-    """
-
-    index: int
-    name: str
-    items: tuple[tuple[Carried, float], ...] = ()
-    moving: bool = False
+    @property
+    def key(self) -> Key:
+        return ("pinned-mac", self.bridge)
 
 
 class BridgedNic(Value):
@@ -380,6 +369,7 @@ HostObject = (
     | Ruleset
     | Sysctl
     | Bridge
+    | PinnedMac
     | BridgedNic
     | Veth
     | LinkAddress

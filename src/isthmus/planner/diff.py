@@ -21,6 +21,7 @@ from isthmus.model.host import (
     Key,
     LinkAddress,
     NamedNetns,
+    PinnedMac,
     Process,
     Route,
     Rule,
@@ -52,6 +53,7 @@ _RANKS: Final[dict[type, int]] = {
     Bridge: 4,
     LinkAddress: 5,
     Sysctl: 6,
+    PinnedMac: 6,
     BridgedNic: 7,
     Veth: 7,
     Autoconf: 8,
@@ -64,6 +66,7 @@ _RANKS: Final[dict[type, int]] = {
 _PLACE: Final[dict[type, str]] = {
     **dict.fromkeys((Directory, File, Symlink, HostsLine), "path"),
     **dict.fromkeys((NamedNetns, Bridge), "name"),
+    PinnedMac: "bridge",
     **dict.fromkeys((Route, Rule, Autoconf, Unredirected), "netns"),
 }
 _RANK_INNER_ADDRESS: Final = 8

@@ -12,7 +12,7 @@ Source: Documentation/networking/ip-sysctl.rst.
 from __future__ import annotations
 
 from isthmus.model.address import Address
-from isthmus.model.host import Carried, HostState, Sysctl
+from isthmus.model.host import HostState, Sysctl
 from isthmus.model.network import NAT, Forwarding, Network, Record
 from isthmus.model.switches import SWITCHES, copied_family, copied_value, link_switch
 from isthmus.model.value import Value
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
+    from isthmus.model.carried import Carried
+    from isthmus.model.host import PinnedMac
     from isthmus.model.lease import Lease
 
 __all__ = [
@@ -71,7 +73,8 @@ class Facts(Value):
     on record; `link_locals`: the link-local address of ours that an adopted bridge has (before a plan), or needs since
     it has none; `gone`: bridges that are not there and stay so, on which nothing can be; `leases`: those of attachments
     whose address is leased, by id; `masked`: a symbolic link has the name of our file for a boot, which is somebody
-    else's; `links`: those that have the host's addresses, where one may be published at; no bridges of ours.
+    else's; `links`: those that have the host's addresses, where one may be published at; no bridges of ours;
+    `unpinned`: adopted bridges (after a plan) whose MAC the first port would change.
     """
 
     uplinks4: tuple[str, ...] = ()
@@ -92,6 +95,7 @@ class Facts(Value):
     leases: dict[str, Lease] = {}  # noqa: RUF012
     masked: bool = False
     links: dict[Address, str] = {}  # noqa: RUF012
+    unpinned: dict[str, PinnedMac] = {}  # noqa: RUF012
 
     @property
     def renamed(self) -> dict[str, str]:

@@ -70,6 +70,8 @@ def attachment_links(network: Network, attachment: Attachment, facts: Facts) -> 
     """Yield an attachment's veth pair and the addresses on its inner end; the pair waits while its bridge is gone."""
     is_port = network.bridge not in facts.gone
     has_router = any(subnet.gateway is not None for subnet in network.subnets)
+    if is_port and network.bridge in facts.unpinned:
+        yield facts.unpinned[network.bridge]
     yield Veth(
         netns=HOST,
         name=attachment.host_ifname,

@@ -15,13 +15,13 @@ from isthmus.model.host import (
     Autoconf,
     Bridge,
     BridgedNic,
-    Carried,
     Directory,
     Element,
     File,
     HostsLine,
     LinkAddress,
     NamedNetns,
+    PinnedMac,
     Process,
     Route,
     Rule,
@@ -35,6 +35,8 @@ from isthmus.model.network import MTU_MIN_IPV6
 from isthmus.model.plan import Add, Change, Plan, Remove, Step, moves
 from isthmus.model.ruleset import TABLE, element_command
 from isthmus.model.switches import SWITCHES, is_silent, overwritten, put_back, switched
+from isthmus.planner.carrying import bridged_nic, pinned_mac
+from isthmus.planner.shell import command, here, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["script"]
 
-_SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 _MARK: Final = 0x69  # rtm_protocol of what is ours
 _ONE_QUEUE: Final = ("numtxqueues", 1, "numrxqueues", 1)
 
@@ -64,25 +65,8 @@ def script(plan: Plan, paths: Mapping[str, str], rulesets: Mapping[str, str]) ->
     return "\n".join(lines) + "\n"
 
 
-def _quoted(word: str) -> str:
-    if word and all(letter in _SAFE for letter in word):
-        return word
-    return "'" + word.replace("'", "'\"'\"'") + "'"
-
-
-def _command(*words: object) -> str:
-    return " ".join(_quoted(str(word)) for word in words)
-
-
-def _here(command: str, text: str) -> list[str]:
-    mark = "END"
-    while f"\n{mark}\n" in f"\n{text}\n":
-        mark += "_"
-    return [f"{command} <<'{mark}'", *text.rstrip("\n").split("\n"), mark]
-
-
 def _nft(lines: list[str]) -> list[str]:
-    return _here("nft --file -", "\n".join(lines)) if lines else []
+    return here("nft --file -", "\n".join(lines)) if lines else []
 
 
 def _element_lines(step: Step) -> list[str]:
@@ -116,8 +100,10 @@ class _Writer:
                 return [] if isinstance(step, Remove) else list(self._sysctl(step, item))
             case Bridge() as item:
                 return _bridge(step, item)
+            case PinnedMac() as item:
+                return [] if isinstance(step, Remove) else list(pinned_mac(item))
             case BridgedNic() as item:
-                return list(_bridged_nic(step, item))
+                return list(bridged_nic(step, item))
             case Veth() as item:
                 return list(self._veth(step, item))
             case LinkAddress():
@@ -138,32 +124,32 @@ class _Writer:
 
     def _in(self, netns: str, tool: str, *words: object) -> str:
         if netns == HOST:
-            return _command(tool, *words)
+            return command(tool, *words)
         if netns in self._paths:
-            return _command("nsenter", f"--net={self._paths[netns]}", tool, *words)
-        return _command(tool, "-netns", netns, *words)
+            return command("nsenter", f"--net={self._paths[netns]}", tool, *words)
+        return command(tool, "-netns", netns, *words)
 
     def _conf(self, netns: str, values: Iterable[tuple[str, str]]) -> list[str]:
         path = self._paths.get(netns, f"/run/netns/{netns}")
         words = (f"{name}={value}" for name, value in values)
-        return [_command("nsenter", f"--net={path}", "sysctl", "--quiet", "--write", *words)]
+        return [command("nsenter", f"--net={path}", "sysctl", "--quiet", "--write", *words)]
 
     def _sysctl(self, step: Step, item: Sysctl) -> Iterator[str]:
         """Write a value; what a global switch is copied to is written with it, where it is to be another."""
         if isinstance(step, Change) and overwritten(item.name, self._switched) is not None:
             return
         if is_silent(self._plan, item):
-            yield _command("ip", "link", "set", "dev", item.name.split("/")[3], "addrgenmode", "eui64")
+            yield command("ip", "link", "set", "dev", item.name.split("/")[3], "addrgenmode", "eui64")
             return
         copies = put_back(self._plan, item) if item.name in SWITCHES.values() else ()
         for one in (item, *copies):
-            yield _command("sysctl", "--write", f"{one.name}={one.value}")
+            yield command("sysctl", "--write", f"{one.name}={one.value}")
 
     def _table(self, step: Step, item: Ruleset) -> list[str]:
         table = f"{item.family} {TABLE}"
         if isinstance(step, Remove):
             return [f"nft delete table {table}"]
-        return _here("nft --file -", f"table {table}\ndelete table {table}\n{self._rulesets[item.family]}")
+        return here("nft --file -", f"table {table}\ndelete table {table}\n{self._rulesets[item.family]}")
 
     def _veth(self, step: Step, item: Veth) -> Iterator[str]:
         if isinstance(step, Remove) or (isinstance(step, Change) and isinstance(step.before, Veth) and self._cut(step)):
@@ -201,7 +187,7 @@ class _Writer:
             words += ["netns", self._paths.get(item.netns, item.netns)]
         words += ["type", "veth", "peer", "name", item.peer_name, "address", item.peer_mac, "mtu", item.mtu]
         words += _ONE_QUEUE
-        return _command(*words, "netns", self._paths.get(item.peer_netns, item.peer_netns))
+        return command(*words, "netns", self._paths.get(item.peer_netns, item.peer_netns))
 
     def _mend(self, step: Change, item: Veth) -> Iterator[str]:
         before = step.before
@@ -276,42 +262,42 @@ def _rule_words(step: Step, item: Rule) -> list[object]:
 
 def _netns(step: Step, item: NamedNetns) -> list[str]:
     if isinstance(step, Remove):
-        return [_command("ip", "netns", "delete", item.name)]
-    made = [_command("ip", "netns", "add", item.name)] if isinstance(step, Add) else []
-    return [*made, _command("ip", "-netns", item.name, "link", "set", "dev", "lo", _up(item.loopback))]
+        return [command("ip", "netns", "delete", item.name)]
+    made = [command("ip", "netns", "add", item.name)] if isinstance(step, Add) else []
+    return [*made, command("ip", "-netns", item.name, "link", "set", "dev", "lo", _up(item.loopback))]
 
 
 def _file(item: File | Directory | Symlink | HostsLine) -> list[str]:
     if isinstance(item, Directory):
-        return [_command("mkdir", "--parents", item.path)]
+        return [command("mkdir", "--parents", item.path)]
     if isinstance(item, Symlink):
-        return [_command("ln", "--symbolic", "--force", "--no-dereference", item.target, item.path)]
+        return [command("ln", "--symbolic", "--force", "--no-dereference", item.target, item.path)]
     if isinstance(item, File):
-        remove = [_command("rm", "--force", item.path)] if item.path.endswith("/hosts") else []
-        return [*remove, *_here(f"cat > {_quoted(item.path)}", item.text)]
-    path = _quoted(item.path)
+        remove = [command("rm", "--force", item.path)] if item.path.endswith("/hosts") else []
+        return [*remove, *here(f"cat > {quoted(item.path)}", item.text)]
+    path = quoted(item.path)
     return [
-        _command("mkdir", "--parents", item.path.rpartition("/")[0]),
-        f"test -s {path} || printf '%s%s\\n' {_quoted(HOSTS_HEAD)} \"$(uname --nodename)\" > {path}",
-        f"printf '%s\\n' {_quoted(item.text[:-1])} >> {path}",
+        command("mkdir", "--parents", item.path.rpartition("/")[0]),
+        f"test -s {path} || printf '%s%s\\n' {quoted(HOSTS_HEAD)} \"$(uname --nodename)\" > {path}",
+        f"printf '%s\\n' {quoted(item.text[:-1])} >> {path}",
     ]
 
 
 def _remove_file(item: File | Directory | Symlink | HostsLine) -> list[str]:
     if isinstance(item, Directory):
-        return [_command("rmdir", "--ignore-fail-on-non-empty", item.path)]
+        return [command("rmdir", "--ignore-fail-on-non-empty", item.path)]
     if not isinstance(item, HostsLine):
-        return [_command("rm", "--force", item.path)]
-    path, directory = _quoted(item.path), item.path.rpartition("/")[0]
+        return [command("rm", "--force", item.path)]
+    path, directory = quoted(item.path), item.path.rpartition("/")[0]
     empty = f'test "$(wc --lines < {path})" -gt {HOSTS_HEAD.count(chr(10)) + 1}'
-    drop = _command("sed", "--in-place", f"/^{item.text[:-1].replace('.', chr(92) + '.')}$/d", item.path)
-    rmdir = _command("rmdir", "--ignore-fail-on-non-empty", directory, directory.rpartition("/")[0])
+    drop = command("sed", "--in-place", f"/^{item.text[:-1].replace('.', chr(92) + '.')}$/d", item.path)
+    rmdir = command("rmdir", "--ignore-fail-on-non-empty", directory, directory.rpartition("/")[0])
     return [drop, f"{empty} || {{ rm --force {path}; {rmdir}; }}"]
 
 
 def _bridge(step: Step, item: Bridge) -> list[str]:
     if isinstance(step, Remove):
-        return [_command("ip", "link", "delete", "dev", item.name)]
+        return [command("ip", "link", "delete", "dev", item.name)]
     words: list[object] = ["ip", "link", "set", "dev", item.name, "mtu", item.mtu]
     lines = []
     if isinstance(step, Add):
@@ -326,14 +312,14 @@ def _bridge(step: Step, item: Bridge) -> list[str]:
             "mtu",
             item.mtu + 1 if item.mtu == MTU_MIN_IPV6 else item.mtu - 1,
         )
-        lines.append(_command(*head, "group", LIVE_GROUP, "type", "bridge", "stp_state", 0))
+        lines.append(command(*head, "group", LIVE_GROUP, "type", "bridge", "stp_state", 0))
     else:
         assert isinstance(step.before, Bridge)
         words += ["address", item.mac] if item.mac != step.before.mac else []  # also the same flushes the neighbours
         words += ["group", _group(item.marked)]
-        lines.append(_command("ip", "link", "set", "dev", item.name, "type", "bridge", "stp_state", int(item.stp)))
-    lines.append(_command(*words, "alias", item.alias, *_no_link_local(item.mtu)))
-    lines.append(_command("ip", "link", "set", "dev", item.name, _up(item.up)))
+        lines.append(command("ip", "link", "set", "dev", item.name, "type", "bridge", "stp_state", int(item.stp)))
+    lines.append(command(*words, "alias", item.alias, *_no_link_local(item.mtu)))
+    lines.append(command("ip", "link", "set", "dev", item.name, _up(item.up)))
     return lines
 
 
@@ -341,54 +327,15 @@ def _process(step: Step, item: Process) -> list[str]:
     lines = []
     if not isinstance(step, Add):
         which = (
-            f"pkill --full {_quoted(' '.join(item.argv))}"
+            f"pkill --full {quoted(' '.join(item.argv))}"
             if item.lasting
-            else (f"ip netns pids {_quoted(item.netns)} | xargs --no-run-if-empty kill")
+            else (f"ip netns pids {quoted(item.netns)} | xargs --no-run-if-empty kill")
         )
         lines.append(f"{which} || true")
     if not isinstance(step, Remove):
         inside = () if item.netns == HOST else ("ip", "netns", "exec", item.netns)
         if item.lasting:
-            return [*lines, _command(*inside, *item.argv)]
-        run = _command("setsid", *inside, *item.argv)
+            return [*lines, command(*inside, *item.argv)]
+        run = command("setsid", *inside, *item.argv)
         lines.append(f"{run} < /dev/null > /dev/null 2>&1 &")
     return lines
-
-
-def _bridged_nic(step: Step, item: BridgedNic) -> Iterator[str]:
-    """Yield the move in the order of kernel/nic.py."""
-    old, new = (item.bridge, item.name) if isinstance(step, Remove) else (item.name, item.bridge)
-    if not isinstance(step, Remove):
-        yield _command("ip", "link", "set", "dev", item.name, "master", item.bridge)
-    else:
-        yield _command("ip", "link", "set", "dev", item.name, "up")
-    for one in (*item.carried, *item.lost):
-        if one.arrival != "made":
-            yield _command("ip", *_placed(one, new), *(("nodad",) if _has_detection(one) else ()))
-    for one in reversed(item.carried):
-        if one.kind == "route":
-            family, kind, _, *rest = _placed(one, old)
-            yield _command("ip", family, kind, "delete", *rest)
-    if isinstance(step, Remove):
-        yield _command("ip", "link", "set", "dev", item.name, "nomaster")
-    for one in reversed(item.carried):
-        words = _placed(one, old)
-        if one.kind == "address":
-            yield _command("ip", "address", "delete", *words[2 : 5 if words[3] == "peer" else 3], "dev", old)
-        elif one.kind == "neighbour":
-            last = words.index("dev")
-            yield _command(
-                "ip", "neighbour", "delete", *words[2 : 4 if words[2] == "proxy" else 3], *words[last : last + 2]
-            )
-    for one in (*item.carried, *item.lost):
-        if _has_detection(one) and one.arrival != "made":
-            yield _command("ip", *_placed(one, new))
-
-
-def _placed(one: Carried, link: str) -> tuple[str, ...]:
-    return tuple(word.replace("{dev}", link) for word in one.words)
-
-
-def _has_detection(one: Carried) -> bool:
-    """Whether it is an IPv6 address without the flag that it is added with, to be used at once."""
-    return one.kind == "address" and ":" in one.words[2] and "nodad" not in one.words

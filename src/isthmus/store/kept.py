@@ -8,7 +8,7 @@ from __future__ import annotations
 import marshal
 
 from isthmus.errors import StoreError
-from isthmus.model.host import Carried, Kept
+from isthmus.model.carried import Carried, Kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from isthmus.model.host import (
     HostsLine,
     LinkAddress,
     NamedNetns,
+    PinnedMac,
     Process,
     Route,
     Rule,
@@ -50,6 +51,7 @@ _KINDS: Final = {
     Ruleset: "ruleset",
     Sysctl: "sysctl",
     Bridge: "bridge",
+    PinnedMac: "pinned-mac",
     Veth: "veth",
     LinkAddress: "address",
     Autoconf: "autoconf",
@@ -245,6 +247,8 @@ def _noun(item: HostObject) -> str:
             return f"sysctl {item.name} {item.value}"
         case Bridge():
             return f"bridge {item.name}"
+        case PinnedMac():
+            return f"MAC {item.mac} of bridge {item.bridge}, as it is and from now on whatever its ports"
         case BridgedNic():
             return _nic(item)
         case Veth():

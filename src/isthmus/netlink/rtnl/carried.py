@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Final
 
-    from isthmus.model.host import Arrival
-    from isthmus.model.host import CarriedKind as Kind
+    from isthmus.model.carried import Arrival
+    from isthmus.model.carried import CarriedKind as Kind
 
 __all__ = [
     "ADDRESS",

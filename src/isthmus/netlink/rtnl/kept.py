@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from isthmus.model.host import CarriedKind as Kind
+    from isthmus.model.carried import CarriedKind as Kind
 
 __all__ = ["aged", "likeness"]
 

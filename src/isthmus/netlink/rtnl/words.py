@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Final
 
-    from isthmus.model.host import Arrival, CarriedKind
+    from isthmus.model.carried import Arrival, CarriedKind
 
 __all__ = ["words"]
 
@@ -41,6 +41,8 @@ _METRICS: Final = {
 }
 _FOREVER: Final = 0xFFFFFFFF
 _LLADDR: Final = 2
+_NEIGHBOUR_PROTOCOL: Final = 12  # NDA_PROTOCOL, of route(8)'s protocols
+_NEIGHBOUR_FLAGS: Final = ((0x80, "router"), (0x10, "extern_learn"))
 _PREFERENCES: Final = {1: "high", 3: "low"}
 _IFA_BROADCAST, _IFA_RT_PRIORITY = 4, 9
 _RTA_PREFSRC, _RTA_METRICS, _RTA_SRC, _RTA_PREF = 7, 8, 2, 20
@@ -184,9 +186,13 @@ def _nexthop(payload: bytes) -> Iterator[str]:
 
 def _neighbour(payload: bytes) -> Iterator[str]:
     found = attributes(payload, rtnl.NDMSG.size)
-    destination = _text(found[rtnl.NDA_DST])
+    destination, flags = _text(found[rtnl.NDA_DST]), rtnl.NDMSG.unpack_from(payload)[3]
+    yield from ("neighbour", "replace")
     if _LLADDR not in found:
-        yield from ("neighbour", "replace", "proxy", destination, "dev", "{dev}")
+        yield from ("proxy", destination, "dev", "{dev}")
     else:
         mac = ":".join(f"{byte:02x}" for byte in found[_LLADDR])
-        yield from ("neighbour", "replace", destination, "lladdr", mac, "dev", "{dev}", "nud", "permanent")
+        yield from (destination, "lladdr", mac, "dev", "{dev}", "nud", "permanent")
+    yield from (word for flag, word in _NEIGHBOUR_FLAGS if flags & flag)
+    if _NEIGHBOUR_PROTOCOL in found:
+        yield from ("protocol", str(found[_NEIGHBOUR_PROTOCOL][0]))
