@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.live.driving import drive
+from tests.live.driving import drive, wait_for
 
 from isthmus.testing import Lab, snapshot
 
@@ -51,6 +51,37 @@ def test_the_record_is_found_again_in_the_kernel(lab: Lab, tmp_path: Path) -> No
     lab.host.isthmus("down", "all")
     assert lab.host.run("ip", "netns", "list").stdout == ""
     assert lab.host.run("nft", "list", "tables").stdout == ""
+
+
+def test_of_a_record_that_is_sound_what_was_borrowed_is_kept(lab: Lab, tmp_path: Path) -> None:
+    """Forwarding by link and in whole, and a link-local address of an adopted bridge."""
+    host, file = lab.host, tmp_path / "all.yaml"
+    for line in (
+        "link add far0 address 02:00:00:00:00:09 type bridge",
+        "link set far0 addrgenmode none",
+        "link set far0 up",
+        "link add far-x master far0 type veth peer name x",
+        "link set far-x addrgenmode none",
+        "link set far-x up",
+        "link set x addrgenmode none",
+        "link set x up",
+    ):
+        host.run("ip", *line.split())
+    wait_for(lambda: "ff00::/8 dev far0" in host.run("ip", "-6", "route", "show", "table", "local").stdout, "a carrier")
+    before = snapshot(host)
+    file.write_text(
+        DECLARED.replace("namespaces:", '  br4: {subnets: [10.5.0.0/24, "fd05::/64"], bridge: far0}\nnamespaces:')
+    )
+    host.isthmus("up", str(file))
+    host.isthmus("forwarding", "on", "--link", "eth0")
+    told = host.isthmus("repair", "--rebuild").stderr
+    assert "the old state file is kept as" in told
+    assert "cannot be told" not in told
+    host.isthmus("down", "all")
+    host.isthmus("network", "rm", "far0")  # whose it is, and its name, are not found again
+    assert host.sysctl("net/ipv4/conf/eth0/forwarding") == "1"
+    host.isthmus("forwarding", "off", "--link", "eth0")
+    assert snapshot(host) == before
 
 
 def test_isolation_and_an_adopted_bridge_are_found_again(lab: Lab) -> None:

@@ -2,8 +2,9 @@
 
 Found again: networks (bridge, subnets, gateways, uplink and its interface, snat, pairs, MTU), namespaces,
 attachments, direct links, publishes, DHCP clients, forwarding that is switched on at each boot, and who owns them.
-Not found: values that were borrowed (what they were before), commands, ranges, whose a network on an adopted bridge
-is (it becomes nobody's), and what such a network without members is called (the bridge's own name is taken).
+Not found: values that were borrowed (what they were before) and forwarding that is on for now, which an old file that
+is sound tells; commands, ranges, whose a network on an adopted bridge is (it becomes nobody's), and what such a network
+without members is called (the bridge's own name is taken).
 """
 
 from __future__ import annotations
@@ -67,14 +68,15 @@ def rebuild(directory: str | None = None) -> tuple[str, ...]:
         boot_id, number = boot_identity()
         # No version: whoever enters the host next loads the rulesets, with all that is on record.
         version = "" if "networks" in edit.kinds else None
-        aside = replace(directory, edit, {"boot_id": boot_id, "cookie": number, "version": version})
+        aside, tells = replace(directory, edit, {"boot_id": boot_id, "cookie": number, "version": version})
         lock.end()  # what a call that died had begun stands now, or is drift
     finally:
         lock.close()
         host.access.close()
-    kept = (f"the old state file is kept as {aside}",) if aside else ()
-    lost = "what was borrowed of the host cannot be told from the kernel: look at its forwarding sysctls"
-    return (*kept, lost)
+    notes = [f"the old state file is kept as {aside}"] if aside else []
+    if not tells:
+        notes.append("what was borrowed of the host cannot be told from the kernel: look at its forwarding sysctls")
+    return tuple(notes)
 
 
 def _found(host: Host) -> Edit:

@@ -10,6 +10,7 @@ import os
 import time
 
 from isthmus.errors import Refused, StoreError
+from isthmus.store.edit import Edit
 from isthmus.store.journal import make_anew, pending
 from isthmus.store.sqlite import Database
 
@@ -17,37 +18,41 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from isthmus.store.edit import Edit
-
 __all__ = ["replace"]
 
 _FILE: Final = "state.db"
 _SUFFIXES: Final = ("", "-wal", "-shm")
+_TOLD: Final = ("borrowed", "forwarding")
 
 
-def replace(directory: str, edit: Edit, meta: dict[str, object]) -> str | None:
-    """Make the rows of an edit all that is on record; return what the old file is kept as, None: there was none.
+def replace(directory: str, edit: Edit, meta: dict[str, object]) -> tuple[str | None, bool]:
+    """Make the rows of an edit, and what the old file alone can tell of this host, all that is on record.
 
-    The caller holds the lock.
+    Returns what the old file is kept as (None: there was none), and whether it told something: it is sound, and of
+    this boot and namespace (`boot_id` and `cookie` of `meta`). The caller holds the lock.
 
     Raises:
         Refused: a change waits to be confirmed. NotPermitted, StoreError: nothing is replaced.
     """
     path = f"{directory}/{_FILE}"
     there = os.path.lexists(path)
-    aside = _free_name(path)
+    aside, tells = _free_name(path), False
     try:
         db = Database(directory, writable=True)
         try:
             _check_pending(db)
             if there:
                 _copy(db, aside)
-            make_anew(db, edit, meta)
+            old = db.all_meta()
+            tells = all(old.get(key) == meta[key] for key in ("boot_id", "cookie"))
+            told = [row for kind in _TOLD for row in db.rows(kind).values()] if tells else []
+            make_anew(db, edit.plus(Edit(puts=tuple(told))), meta)
         finally:
             db.close()
     except StoreError:
         _put_in_place(directory, edit, meta, path, aside)
-    return aside if there else None
+        tells = False
+    return aside if there else None, tells
 
 
 def _free_name(path: str) -> str:
