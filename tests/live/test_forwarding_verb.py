@@ -154,6 +154,14 @@ out = [seen, list(report.notes), [one["ifname"] for one in json.loads(os.popen("
     assert notes == []
 
 
+def test_that_advertisements_count_no_longer_is_said_of_a_link_that_forwards_already(lab: Lab) -> None:
+    for family in ("-4", "-6"):
+        lab.host.run("ip", family, "route", "delete", "default")
+    lab.host.isthmus("forwarding", "on", "--link", "eth0", "-6")
+    told = lab.host.isthmus("forwarding", "on", "-6").stderr
+    assert "router advertisements count no longer on eth0" in told
+
+
 def test_a_plan_changes_nothing_and_says_the_same(lab: Lab) -> None:
     before = snapshot(lab.host)
     planned = lab.host.isthmus("forwarding", "on", "--plan", "--persist", check=False)

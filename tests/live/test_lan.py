@@ -34,6 +34,8 @@ route add 10.66.0.0/16 nexthop via 203.0.113.9 dev eth0 weight 3 nexthop via 203
 -6 route add 2001:db8:99::/64 via fe80::1 dev eth0 expires 3000
 -6 route add 2001:db8:98::/64 via 2001:db8::9 dev eth0 metric 33 mtu 1300 pref high
 nexthop add id 5 via 203.0.113.9 dev eth0
+nexthop add id 6 encap ip id 7 dst 203.0.113.9 dev eth0
+route add 10.56.0.0/16 via 203.0.113.9 dev eth0 realm 7 rto_min 30ms features ecn
 route add 10.55.0.0/16 nhid 5
 neighbour add 203.0.113.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent
 neighbour add proxy 203.0.113.88 dev eth0
@@ -692,6 +694,19 @@ REFUSED: Final = {
     ),
     "a bridge": ("ip link add far0 type bridge; ip link set far0 up", "nic:far0", 3, "is a bridge itself"),
     "macvlan on it": ("ip link add link eth0 name m0 type macvlan mode bridge", "nic:eth0", 3, "macvlan m0"),
+    "macvlan of a namespace on it": (
+        "ip netns add vm; ip link add link eth0 netns vm name m0 type macvlan",
+        "nic:eth0",
+        3,
+        "macvlan m0 in vm",
+    ),
+    "VXLAN over it": (
+        "ip link add vx type vxlan id 5 dev eth0 dstport 4789 remote 203.0.113.9",
+        "nic:eth0",
+        3,
+        "vxlan vx",
+    ),
+    "IPv6 token": ("ip token set ::5 dev eth0", "nic:eth0", 3, "has the IPv6 token ::5"),
     "policy rule": ("ip rule add iif eth0 priority 99 table 100", "nic:eth0", 3, "policy rule 99 names link eth0"),
     "wireless": (
         "mount -t tmpfs none /sys/class/net/eth0/ && mkdir /sys/class/net/eth0/wireless",
@@ -724,6 +739,60 @@ def test_what_cannot_be_moved_is_refused_by_name_before_anything_moves(lab: Lab,
     assert (done.returncode, words in done.stderr) == (status, True), done.stderr
     assert carried(host, "eth0") == before
     assert host.nft_json() == []
+
+
+ON_TOP: Final = {
+    "macvlan m0": "ip link add link {bridge} name m0 type macvlan",
+    "macvlan m0 in vm": "ip netns add vm; ip link add link {bridge} netns vm name m0 type macvlan",
+    "vxlan m0": "ip link add m0 type vxlan id 5 dev {bridge} dstport 4789 remote 203.0.113.9",
+}
+
+
+@pytest.mark.parametrize("kind", ["nic:eth0", "nat"])
+@pytest.mark.parametrize("words", ON_TOP)
+def test_what_somebody_has_on_a_bridge_of_ours_does_not_go_with_it_unasked(lab: Lab, words: str, kind: str) -> None:
+    host = lab.host
+    confirmed = ("--confirm-within", "none") if kind != "nat" else ()
+    host.isthmus("network", "create", "n", "--uplink", kind, *confirmed)
+    host.run("sh", "-ec", ON_TOP[words].format(bridge="n"))
+    before = snapshot(host)
+    refused = host.isthmus("network", "rm", "n", *confirmed, check=False)
+    assert (refused.returncode, f"other links on it: {words}\n" in refused.stderr) == (3, True), refused.stderr
+    assert snapshot(host) == before
+    host.isthmus("network", "rm", "n", "--force", *confirmed)
+    assert "m0" not in host.run("ip", "-br", "link").stdout
+
+
+def test_what_somebody_has_on_a_lans_bridge_does_not_go_with_a_declaration_unasked(lab: Lab, tmp_path: Path) -> None:
+    host, file = lab.host, tmp_path / "f.yaml"
+    file.write_text("name: f\nnetworks: {n: {uplink: {nic: eth0}}}\n")
+    host.isthmus("up", str(file), "--confirm-within", "none")
+    host.run("sh", "-ec", ON_TOP["macvlan m0 in vm"].format(bridge="n"))
+    refused = host.isthmus("down", "f", "--confirm-within", "none", check=False)
+    assert (refused.returncode, "macvlan m0 in vm" in refused.stderr) == (3, True)
+    host.isthmus("down", "f", "--force", "--confirm-within", "none")
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        ("default via 203.0.113.9 table 100",),
+        ("0.0.0.0/1 via 203.0.113.9", "128.0.0.0/1 via 203.0.113.9"),
+        ("2000::/3 via 2001:db8::9",),
+        (),
+    ],
+)
+def test_whatever_leads_everywhere_asks_for_a_way_back(lab: Lab, routes: tuple[str, ...]) -> None:
+    host = lab.host
+    for family in ("-4", "-6"):
+        host.run("ip", family, "route", "delete", "default")
+    for route in routes:
+        host.run("ip", "-6" if "::" in route else "-4", "route", "add", *route.split())
+    done = host.isthmus(*CREATE[:5])
+    assert ("taken back in 60 s" in done.stderr) == bool(routes)
+    if routes:
+        host.isthmus("confirm")
+    assert ("taken back in 60 s" in host.isthmus("network", "rm", CREATE[2]).stderr) == bool(routes)
 
 
 def test_a_route_whose_gateway_is_not_reached_any_more_is_named_and_nothing_moves(lab: Lab) -> None:

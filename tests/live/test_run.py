@@ -291,7 +291,7 @@ def test_what_it_leaves_behind_ends_with_it(lab: Lab, before: str, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("before")
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [1, 2, 3, 10, 12, 14, 26, 27, 28, 29, 30])
 def test_a_signal_for_isthmus_reaches_the_command_once(lab: Lab, number: int) -> None:
     process = lab.host.spawn("env", "--default-signal", *command("run", "--", sys.executable, "-Ic", HEARS))
     assert process.stdout is not None
@@ -305,7 +305,7 @@ def test_a_signal_for_isthmus_reaches_the_command_once(lab: Lab, number: int) ->
 
 HEARS = """
 import signal, sys
-wanted = {1, 2, 3, 10, 12, 15}
+wanted = {1, 2, 3, 10, 12, 14, 15, 26, 27, 28, 29, 30}
 signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
 print("ready", flush=True)
 while True:
@@ -647,3 +647,18 @@ def test_without_rights_it_says_so_by_125(lab: Lab) -> None:
         pytest.skip("this checkout cannot be read by nobody")
     done = lab.host.run(*argv, *command("run", "true"), check=False, cwd="/")
     assert (done.returncode, "CAP_NET_ADMIN" in done.stderr, "hint: " in done.stderr) == (125, True, True)
+
+
+def test_where_there_is_no_way_back_from_a_namespace_it_says_so_by_125(lab: Lab) -> None:
+    """In a user namespace of its own, but on the network of another."""
+    nobody = pwd.getpwnam("nobody")
+    argv = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "unshare", "-Urm")
+    if lab.host.run(*argv, sys.executable, "-c", "import isthmus.errors", check=False).returncode:
+        pytest.skip("no user namespaces, or this checkout cannot be read by nobody")
+    script = 'mount -t tmpfs run /run; export ISTHMUS_STATE_DIR=/run/state ISTHMUS_RUN_DIR=/run/isthmus; exec "$@"'
+    done = lab.host.run(*argv, "sh", "-c", script, "sh", *command("run", "true"), check=False, cwd="/")
+    assert (done.returncode, "cannot make network namespace" in done.stderr, "hint: " in done.stderr) == (
+        125,
+        True,
+        True,
+    )

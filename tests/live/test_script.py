@@ -260,6 +260,8 @@ for line in (
     "route add 10.66.0.0/16 nexthop via 203.0.113.9 dev eth0 weight 3 nexthop via 203.0.113.10 dev eth0",
     "-6 route add 2001:db8:98::/64 via 2001:db8::9 dev eth0 metric 33 mtu 1300 pref high",
     "nexthop add id 5 via 203.0.113.9 dev eth0",
+    "route add 10.56.0.0/16 via 203.0.113.9 dev eth0 realm 7 rto_min 30ms features ecn",
+    "route add 10.57.0.0/16 nexthop via 203.0.113.9 dev eth0 realm 3/4 nexthop via 203.0.113.10 dev eth0",
     "route add 10.55.0.0/16 nhid 5",
     "neighbour add 203.0.113.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent extern_learn protocol 42",
 ):

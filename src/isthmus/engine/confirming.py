@@ -32,6 +32,8 @@ __all__ = ["NEVER", "change", "confirm", "wait_and_enter"]
 
 NEVER: Final = 0
 _DEFAULT_S: Final = 60
+# Where all else is sent, as ip(8) has it: also what a VPN or a provider puts before a default route.
+_EVERYWHERE: Final = frozenset({"default", "0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "2000::/3"})
 
 
 def change(
@@ -85,8 +87,17 @@ def _seconds(host: Host, edit: Edit, record: Record, within: int | None) -> int:
     if within is not None:
         return within
     links = {*host.outlook.links.uplinks4, *host.outlook.links.uplinks6} if moving else set()
-    carries = own is not None or any(links & {one.nic, one.bridge} for one in moving)
+    ends = {end for one in moving for end in (one.nic, one.bridge)}
+    carries = own is not None or bool(links & ends) or any(_leads_out(host, one) for one in ends)
     return _DEFAULT_S if carries else NEVER
+
+
+def _leads_out(host: Host, link: str) -> bool:
+    """Whether a link carries a default route of any table, or one in halves."""
+    from isthmus.kernel.nic import read_carried
+
+    routes = (one.words for one in read_carried(host.access, link) if one.kind == "route")
+    return any(_EVERYWHERE.intersection(words) for words in routes)
 
 
 def _moving(edit: Edit, record: Record) -> Iterator[Network]:

@@ -83,7 +83,9 @@ def effects(host: Host, plan: Plan) -> tuple[str, ...]:
         if value == "0":
             said += [f"IPv{family}: still forwarding: {', '.join(still)}"] if still else []
         elif family == 6:
-            said += _advertisements(links, [_link(item) for item in changes if item.name.endswith("/accept_ra")])
+            said += _advertisements(
+                [*links, *still], [_link(item) for item in changes if item.name.endswith("/accept_ra")]
+            )
     if "0" in switched(plan).values() and (strangers := read_strangers(host.access)):
         said.append(f"others here may need forwarding: {', '.join(strangers)}")
     return tuple(said)

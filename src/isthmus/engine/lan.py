@@ -10,6 +10,7 @@ from isthmus.engine.subnets import range_in
 from isthmus.errors import InvalidInput, NotFound, Refused
 from isthmus.kernel.behind import staying_behind
 from isthmus.kernel.nic import await_running, find_nic, read_carried
+from isthmus.kernel.on_top import on_top
 from isthmus.kernel.probe import occupied
 from isthmus.model.address import Address, Prefix
 from isthmus.model.declared import NetworkWish
@@ -20,6 +21,7 @@ from isthmus.netlink.rtnl import carried as rtnl_carried
 from isthmus.netlink.rtnl import link as rtnl_link
 from isthmus.netlink.rtnl import route as rtnl_route
 from isthmus.netlink.rtnl import rule as rtnl_rule
+from isthmus.netlink.rtnl import token as rtnl_token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ __all__ = ["found_subnets", "free_on_lan", "lan_network"]
 
 _IFF_LOOPBACK: Final = 0x8
 # A link of these kinds on top of another goes on working when that is a port of a bridge.
-_HARMLESS: Final = frozenset({"veth", "vlan"})
+_HARMLESS: Final = frozenset({"vlan"})
 _SCOPE_GLOBAL: Final = 0
 
 
@@ -136,10 +138,9 @@ def _check(host: Host, link: Link) -> None:
     if link.master:
         master = next((one.name for one in links if one.index == link.master), "another link")
         raise Refused(f"link {name} is a port of {master}", users=(master,))
-    users = [one for one in links if one.peer == link.index and one.peer_netnsid < 0 and one.kind not in _HARMLESS]
+    users = tuple(on_top(host.access, link, besides=_HARMLESS))
     if users:
-        told = ", ".join(f"{one.kind} {one.name}" for one in users)
-        raise Refused(f"link {name} has other links on it: {told}", users=tuple(one.name for one in users))
+        raise Refused(f"link {name} has other links on it: {', '.join(users)}", users=users)
     if not link.is_up:
         raise Refused(f"link {name} is down", hint=f"ip link set dev {name} up")
     await_running(host.access, name)
@@ -147,6 +148,10 @@ def _check(host: Host, link: Link) -> None:
     for rule in rules:
         if name in (rule.iifname, rule.oifname):
             raise Refused(f"policy rule {rule.priority} names link {name}, and would not match any more")
+    token = rtnl_token.decode(host.access.route(HOST).get(rtnl_link.by_index(link.index)))
+    if token is not None:
+        why = f"link {name} has the IPv6 token {token}, which stays on it: routers would give the host another address"
+        raise Refused(why, hint=f"ip token delete dev {name}, or give it that address")
     for one in read_carried(host.access, name):
         if one.kind == rtnl_carried.ADDRESS and rtnl_carried.is_failed(one.payload):
             raise Refused(f"address {one.words[2]} of {name} is used by somebody else (duplicate-address detection)")

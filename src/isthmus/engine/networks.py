@@ -10,6 +10,7 @@ from isthmus.engine.publishes import route_notes
 from isthmus.engine.targets import find_network
 from isthmus.errors import Refused
 from isthmus.model.declared import NetworkWish
+from isthmus.model.host import HOST
 from isthmus.model.network import Network, Record
 from isthmus.model.plan import Report
 from isthmus.planner.desired import Scope
@@ -75,8 +76,25 @@ def remove_network(host: Host, name: str, *, force: bool = False, confirm_within
     network = find_network(record, name)
     if network.owner and not force:
         raise Refused(f"network {name} belongs to declaration {network.owner}", hint=f"isthmus down {network.owner}")
+    if not force and not network.is_lan:  # one of those is looked at below, as in `down`
+        _check_on_top(host, network, "say --force")
     edit, scope = drop_networks(host, record, (name,), frozenset(), force=None if force else "say --force")
     return confirming.change(host, "network rm", edit, scope, record=record, within=confirm_within, leaving=True)
+
+
+def _check_on_top(host: Host, network: Network, force: str) -> None:
+    """Check that nobody has a link on a bridge of ours: it would go with that.
+
+    Raises:
+        Refused: somebody has.
+    """
+    from isthmus.kernel.on_top import on_top
+
+    link = None if network.adopted else host.access.link(HOST, network.bridge)
+    users = () if link is None else tuple(on_top(host.access, link))
+    if users:
+        why = f"bridge {network.bridge} of network {network.name} has other links on it: {', '.join(users)}"
+        raise Refused(why, users=users, hint=f"delete them, or {force}")
 
 
 def drop_networks(
@@ -91,6 +109,8 @@ def drop_networks(
     """
     edit, touched, users = Edit(), set(leaving), []
     for name in names:
+        if force is not None and record.networks[name].is_lan:
+            _check_on_top(host, record.networks[name], force)
         for member in record.members(name):
             if member.namespace not in leaving:
                 users.append(f"{member.namespace} on {name}")

@@ -29,6 +29,12 @@ _TOLD: Final = (
     _signal.SIGTERM,
     _signal.SIGUSR1,
     _signal.SIGUSR2,
+    _signal.SIGALRM,
+    _signal.SIGVTALRM,
+    _signal.SIGPROF,
+    _signal.SIGWINCH,
+    _signal.SIGIO,
+    _signal.SIGPWR,
     _signal.SIGCHLD,
 )
 

@@ -58,8 +58,7 @@ class _Home:
     def __init__(self) -> None:
         self.fd = self.now = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
         status = os.fstat(self.fd)
-        self.device = status.st_dev
-        self.inode = status.st_ino
+        self.device, self.inode = status.st_dev, status.st_ino
 
     def __del__(self, close: object = os.close) -> None:
         try:
@@ -76,14 +75,13 @@ _local: Final = _Local()
 
 
 def _home() -> _Home:
-    home = _local.home
-    if home is None:
-        home = _local.home = _Home()
-    return home
+    if _local.home is None:
+        _local.home = _Home()
+    return _local.home
 
 
 def forget_own() -> None:
-    """Forget which namespace is this thread's own; for a thread that left it for good."""
+    """Forget which namespace is this thread's own, which it left for good."""
     _local.home = None
 
 
@@ -91,7 +89,8 @@ def go_home() -> None:
     """Be in this thread's own namespace again, where an interrupt came between a move and its `with` block."""
     home = _local.home
     if home is not None:
-        _go_back(home.fd)
+        if not is_own(os.stat(_OWN)):  # in a user namespace alone one may not even enter where one is
+            _go_back(home.fd)
         home.now = home.fd
 
 
@@ -288,6 +287,7 @@ def make(name: str, learned: Callable[[str, int], None] | None = None) -> int:
     check_name(name)
     path, home = f"{RUN}/{name}", _home()
     try:
+        setns(home.now, CLONE_NEWNET)  # where that is not allowed, there would be no way back from the new one
         _share_run()
         _create(name, path)
         try:

@@ -92,6 +92,8 @@ _NTF_PROXY: Final = 0x08
 NDA_DST: Final = 1
 _NDA_IFINDEX: Final = 8
 NHA_ID, NHA_OIF = 1, 5
+_NHA_ENCAP: Final = 8
+_NLA_F_NESTED: Final = 1 << 15
 _NHA_KEPT: Final = frozenset({1, 4, 5, 6, 7, 8})  # id, blackhole, oif, gateway, encap type, encap
 _SET: Final = NLM_F_CREATE | NLM_F_REPLACE
 
@@ -126,7 +128,13 @@ def follows(kind: Kind, payload: bytes, index: int, addresses: Iterable[bytes]) 
         return at == index and bool(state & _NUD_PERMANENT or flags & _NTF_PROXY) and not _is_group(payload)
     if kind == ROUTE:
         return _is_route_of_its_own(payload, index, addresses)
-    return True
+    return kind != ADDRESS or not _has_expired(payload)
+
+
+def _has_expired(payload: bytes) -> bool:
+    """Whether an address has no lifetime left: the kernel takes it away within a second, and takes no such one."""
+    found = attributes(payload, IFADDRMSG.size).get(IFA_CACHEINFO, b"")  # struct ifa_cacheinfo
+    return len(found) >= 8 and not int.from_bytes(found[4:8], "little")
 
 
 def _is_group(payload: bytes) -> bool:
@@ -349,7 +357,8 @@ def _nexthop(payload: bytes, index: int) -> Request:
         if kind == NHA_OIF:
             parts.append(attr_u32(NHA_OIF, index))
         elif kind in _NHA_KEPT:
-            parts.append(attr(kind, data))
+            # The kernel sends it without the flag, and takes it with the flag alone (net/ipv4/nexthop.c).
+            parts.append(attr(kind | _NLA_F_NESTED if kind == _NHA_ENCAP else kind, data))
     return Request(_RTM_NEWNEXTHOP, _SET, b"".join(parts), "move", "next hop")
 
 

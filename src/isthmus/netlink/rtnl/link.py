@@ -80,6 +80,7 @@ _IFLA_INFO_SLAVE_KIND: Final = 4
 _IFLA_INFO_SLAVE_DATA: Final = 5
 _VETH_INFO_PEER: Final = 1
 _IFLA_BR_STP_STATE: Final = 5
+_IFLA_VXLAN_LINK: Final = 3
 _IFLA_BR_FORWARD_DELAY: Final = 1
 _IFLA_BRPORT_STATE: Final = 1
 _IFLA_BRPORT_MODE: Final = 4
@@ -96,7 +97,7 @@ _NO_STATISTICS: Final = attr_u32(_IFLA_EXT_MASK, 1 << 3)  # RTEXT_FILTER_SKIP_ST
 class Link(Value):
     """A link as the kernel shows it; indexes and groups are ints, `mac` None for none.
 
-    `master` and `peer` are ifindexes (0: none); `peer` is IFLA_LINK, for a veth its other end, in the
+    `master` and `peer` are ifindexes (0: none); `peer` is IFLA_LINK (or a VXLAN's), for a veth its other end, in the
     namespace that `peer_netnsid` tells (-1: this one).
     """
 
@@ -333,6 +334,7 @@ def decode(payload: bytes) -> Link:
     info = pick(found.get(_IFLA_LINKINFO, b""), _PICKED_INFO)
     kind = text(info.get(_IFLA_INFO_KIND, b""))
     data = pick(info[_IFLA_INFO_DATA], _PICKED_BRIDGE) if kind == "bridge" and _IFLA_INFO_DATA in info else {}
+    below = pick(info.get(_IFLA_INFO_DATA, b""), _PICKED_VXLAN) if kind == "vxlan" else {}
     port: dict[int, bytes] = {}
     if info.get(_IFLA_INFO_SLAVE_KIND) == b"bridge\0":
         port = pick(info.get(_IFLA_INFO_SLAVE_DATA, b""), _PICKED_PORT)
@@ -348,7 +350,7 @@ def decode(payload: bytes) -> Link:
         alias=text(found.get(_IFLA_IFALIAS, b"")),
         kind=kind,
         operstate=_number(found, _IFLA_OPERSTATE),
-        peer=_number(found, _IFLA_LINK),
+        peer=_number(found, _IFLA_LINK) or _number(below, _IFLA_VXLAN_LINK),
         peer_netnsid=_number(found, _IFLA_LINK_NETNSID, -1),
         hairpin=bool(_number(port, _IFLA_BRPORT_MODE)),
         isolated=bool(_number(port, _IFLA_BRPORT_ISOLATED)),
@@ -373,6 +375,7 @@ _PICKED: Final = frozenset(
     }
 )
 _PICKED_INFO: Final = frozenset({_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA})
+_PICKED_VXLAN: Final = frozenset({_IFLA_VXLAN_LINK})
 _PICKED_BRIDGE: Final = frozenset({_IFLA_BR_STP_STATE, _IFLA_BR_FORWARD_DELAY})
 _PICKED_PORT: Final = frozenset({_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED, _IFLA_BRPORT_STATE})
 

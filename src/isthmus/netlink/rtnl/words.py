@@ -43,6 +43,8 @@ _FOREVER: Final = 0xFFFFFFFF
 _LLADDR: Final = 2
 _NEIGHBOUR_PROTOCOL: Final = 12  # NDA_PROTOCOL, of route(8)'s protocols
 _NEIGHBOUR_FLAGS: Final = ((0x80, "router"), (0x10, "extern_learn"))
+_RTA_FLOW: Final = 11
+_FEATURES: Final = ((1, "ecn"), (16, "tcp_usec_ts"))  # linux/rtnetlink.h, RTAX_FEATURE_*
 _PREFERENCES: Final = {1: "high", 3: "low"}
 _IFA_BROADCAST, _IFA_RT_PRIORITY = 4, 9
 _RTA_PREFSRC, _RTA_METRICS, _RTA_SRC, _RTA_PREF = 7, 8, 2, 20
@@ -126,6 +128,7 @@ def _route(payload: bytes, index: int, verb: str) -> Iterator[str]:
         yield from ("metric", str(_number(found[rtnl.RTA_PRIORITY])))
     if _RTA_PREFSRC in found:
         yield from ("src", _text(found[_RTA_PREFSRC]))
+    yield from _realms(found.get(_RTA_FLOW, b""))
     yield from _metrics(found.get(_RTA_METRICS, b""))
     expires = int.from_bytes(found.get(rtnl.RTA_CACHEINFO, bytes(12))[8:12], "little", signed=True)
     if expires > 0:
@@ -149,9 +152,21 @@ def _metrics(data: bytes) -> Iterator[str]:
     for kind, name in _METRICS.items():
         if kind in found:
             yield name
-            if locked >> kind & 1:
+            if locked >> kind & 1 and name != "rto_min":  # which ip(8) always locks
                 yield "lock"
-            yield text(found[kind]) if name == "congctl" else str(_number(found[kind]))
+            yield text(found[kind]) if name == "congctl" else _metric(name, _number(found[kind]))
+
+
+def _metric(name: str, value: int) -> str:
+    if name == "features":
+        return next((word for flag, word in _FEATURES if value & flag), str(value))
+    return str(value)
+
+
+def _realms(data: bytes) -> Iterator[str]:
+    if data:
+        source, target = divmod(_number(data), 1 << 16)
+        yield from ("realms", f"{source}/{target}" if source else str(target))
 
 
 def _hops(data: bytes, own: int) -> Iterator[str]:
@@ -167,6 +182,7 @@ def _hops(data: bytes, own: int) -> Iterator[str]:
             "{dev}" if index == own else f"if{index}",
             "weight",
             str(weight + 1),
+            *_realms(found.get(_RTA_FLOW, b"")),
         )
         if flags & rtnl.RTNH_F_ONLINK:
             yield "onlink"
