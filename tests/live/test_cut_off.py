@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -102,6 +103,37 @@ def test_a_dead_pair_that_is_deleted_meanwhile_is_out_of_the_way(lab: Lab, at_ho
     lab.host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24")
     lab.host.isthmus("ns", "create", "a")
     assert drive(lab.host, DELETED.format(at_host=at_host, asked=asked, group=TRASH_GROUP)) == [False, False]
+
+
+def rename_host_end(lab: Lab) -> None:
+    (name,) = [one["ifname"] for one in lab.host.ip_json("link", "show", "master", "n")]
+    lab.host.run("sh", "-ec", f"ip link set {name} down; ip link set {name} name zz; ip link set zz up")
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_pair_whose_end_somebody_renamed_is_cut_off(lab: Lab, foreign: bool) -> None:
+    host = lab.host
+    host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24")
+    host.run("ip", "netns", "add", "a") if foreign else host.isthmus("ns", "create", "a")
+    host.isthmus("attach", "n", "a")
+    rename_host_end(lab)
+    host.isthmus("detach", "n", "a")
+    assert host.within("a", "ping", "-c1", "-W1", "10.1.0.1", check=False).returncode != 0
+    wait_for(lambda: host.ip_json("link", "show", "master", "n") == [], "the reaper")
+    assert "eth0" not in host.within("a", "ip", "-br", "link").stdout
+    host.isthmus("attach", "n", "a")
+    assert host.within("a", "ping", "-c1", "-W2", "10.1.0.1").returncode == 0
+
+
+def test_a_pair_whose_end_somebody_renamed_is_mended_by_up(lab: Lab, tmp_path: Path) -> None:
+    host, file = lab.host, tmp_path / "f.yaml"
+    file.write_text("name: f\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {a: {networks: {n: {}}}}\n")
+    host.isthmus("up", str(file))
+    rename_host_end(lab)
+    host.isthmus("up", str(file))
+    assert host.within("a", "ping", "-c1", "-W2", "10.1.0.1").returncode == 0
+    wait_for(lambda: len(host.ip_json("link", "show", "master", "n")) == 1, "the reaper")
+    assert host.isthmus("plan", str(file)).returncode == 0
 
 
 def forwarding(lab: Lab) -> list[str]:

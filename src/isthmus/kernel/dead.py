@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from isthmus.errors import Refused
+from isthmus.errors import NotFound, Refused
 from isthmus.kernel.access import Access
 from isthmus.model.host import HOST, TRASH_GROUP, Veth
 from isthmus.netlink.rtnl import link as rtnl_link
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isthmus.netlink.rtnl.link import Link
 
-__all__ = ["clear_the_way", "reap_links"]
+__all__ = ["clear_the_way", "cut_renamed", "reap_links"]
 
 
 def reap_links(access: Access) -> None:
@@ -35,12 +35,32 @@ def reap_links(access: Access) -> None:
             socket.ask([rtnl_link.delete(one.name)])
 
 
+def cut_renamed(access: Access, item: Veth) -> None:
+    """Cut a pair off whose end at the host somebody renamed: it is known by its other end, and by its alias.
+
+    Raises:
+        KernelError: the kernel refused it.
+    """
+    try:
+        far = access.link(item.peer_netns, item.peer_name)
+    except NotFound:
+        return  # the pair went with its namespace
+    near = access.link_at(HOST, far.peer) if far is not None and far.peer else None
+    if far is None or near is None or near.peer != far.index or near.alias != item.alias:
+        return
+    answer = access.route(HOST).ask([rtnl_link.cut_off(near.name, TRASH_GROUP)])[0]
+    if answer.errno not in (0, errno.ENODEV):
+        raise answer.error()
+
+
 def clear_the_way(access: Access, item: Veth) -> None:
-    """Rename dead links of ours out of the way of a new pair's names.
+    """Rename dead links of ours out of the way of a new pair's names; the same pair under another name is cut off.
 
     Raises:
         Refused: a name is another link's.
     """
+    if item.netns == HOST and access.link(HOST, item.name) is None:
+        cut_renamed(access, item)
     for netns, name in ((item.peer_netns, item.peer_name), (item.netns, item.name)):
         found = access.link(netns, name)
         if found is None:

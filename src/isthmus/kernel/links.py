@@ -143,6 +143,7 @@ class LinkHands:
                 reap_links(access)
             else:
                 clear_the_way(access, item)
+                self.trashed = True
             answers = access.route(HOST).ask([request, *followers])
         for answer in answers:
             if answer.errno:
@@ -168,7 +169,13 @@ class LinkHands:
             return
         self.send()
         if item.netns == HOST:
-            _do_missing_ok(self._access, HOST, [rtnl_link.cut_off(item.name, TRASH_GROUP)])
+            answer = self._access.route(HOST).ask([rtnl_link.cut_off(item.name, TRASH_GROUP)])[0]
+            if answer.errno == errno.ENODEV:
+                from isthmus.kernel.dead import cut_renamed
+
+                cut_renamed(self._access, item)
+            elif answer.errno and answer.errno not in _MISSING:
+                raise answer.error()
             self.trashed = True
         elif self._access.is_alive(item.netns):
             _do_missing_ok(self._access, item.netns, [rtnl_link.delete(item.name)])
