@@ -317,6 +317,22 @@ while True:
 
 
 @pytest.mark.usefixtures("before")
+def test_a_command_of_the_python_api_has_no_signal_blocked(lab: Lab) -> None:
+    """There no supervisor was started ahead, and the caller holds signals while it waits."""
+    source = """
+from isthmus.engine import Host, attend, clear_run, run
+from isthmus.model.declared import RunWish
+host = Host()
+with host:
+    ran = run(host, RunWish(argv=("grep", "SigBlk", "/proc/self/status"), foreground=True))
+attend(ran)
+with host:
+    clear_run(host, ran.name)
+"""
+    assert lab.host.python(source).stdout == f"SigBlk:\t{'0' * 16}\n"
+
+
+@pytest.mark.usefixtures("before")
 def test_signals_that_the_caller_ignores_stay_ignored(lab: Lab) -> None:
     script = 'trap \'\' HUP; exec "$0" "$@"'
     grep = command("run", "--", "grep", "-E", "Sig(Ign|Blk)", "/proc/self/status")
@@ -626,11 +642,17 @@ def test_show_commands_leaves_stdout_to_the_command(lab: Lab) -> None:
     assert "ip netns delete web" in undo
 
 
-def test_in_a_user_namespace_it_runs_without_root(lab: Lab) -> None:
+def as_nobody(lab: Lab, *more: str) -> tuple[str, ...]:
+    """Return what makes a command somebody's without rights; the test is skipped where that one cannot be had."""
     nobody = pwd.getpwnam("nobody")
-    argv = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "unshare", "-Urnm")
+    argv = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", *more)
     if lab.host.run(*argv, sys.executable, "-c", "import isthmus.errors", check=False).returncode:
         pytest.skip("no user namespaces, or this checkout cannot be read by nobody")
+    return argv
+
+
+def test_in_a_user_namespace_it_runs_without_root(lab: Lab) -> None:
+    argv = as_nobody(lab, "unshare", "-Urnm")
     script = "mount -t tmpfs run /run; ip link set lo up; ISTHMUS_STATE_DIR=/run/state ISTHMUS_RUN_DIR=/run/isthmus"
     script += '; export ISTHMUS_STATE_DIR ISTHMUS_RUN_DIR; "$@" && ls /run /run/netns'
     options = ("-p", "8080:80", "--name", "web", "--", "ip", "-j", "-4", "addr", "show", "eth0")
@@ -642,20 +664,14 @@ def test_in_a_user_namespace_it_runs_without_root(lab: Lab) -> None:
 
 
 def test_without_rights_it_says_so_by_125(lab: Lab) -> None:
-    nobody = pwd.getpwnam("nobody")
-    argv = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups")
-    if lab.host.run(*argv, sys.executable, "-c", "import isthmus.errors", check=False).returncode:
-        pytest.skip("this checkout cannot be read by nobody")
+    argv = as_nobody(lab)
     done = lab.host.run(*argv, *command("run", "true"), check=False, cwd="/")
     assert (done.returncode, "CAP_NET_ADMIN" in done.stderr, "hint: " in done.stderr) == (125, True, True)
 
 
 def test_where_there_is_no_way_back_from_a_namespace_it_says_so_by_125(lab: Lab) -> None:
     """In a user namespace of its own, but on the network of another."""
-    nobody = pwd.getpwnam("nobody")
-    argv = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "unshare", "-Urm")
-    if lab.host.run(*argv, sys.executable, "-c", "import isthmus.errors", check=False).returncode:
-        pytest.skip("no user namespaces, or this checkout cannot be read by nobody")
+    argv = as_nobody(lab, "unshare", "-Urm")
     script = 'mount -t tmpfs run /run; export ISTHMUS_STATE_DIR=/run/state ISTHMUS_RUN_DIR=/run/isthmus; exec "$@"'
     done = lab.host.run(*argv, "sh", "-c", script, "sh", *command("run", "true"), check=False, cwd="/")
     assert (done.returncode, "cannot make network namespace" in done.stderr, "hint: " in done.stderr) == (

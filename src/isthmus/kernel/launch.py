@@ -77,11 +77,11 @@ def launch(folder: str, name: str, netns: os.stat_result, netns_path: str, argv:
     Raises:
         IsthmusError: the command could not be started.
     """
+    supervisor = way.supervisor or Supervisor()  # before signals are held: the command has the mask that it starts with
     if way.where == "foreground":
         from isthmus.kernel.foreground import hold_signals
 
         hold_signals()
-    supervisor = way.supervisor or Supervisor()
     try:
         pid = _tell(supervisor.control, folder, name, netns, netns_path, argv, way)
     except BaseException:

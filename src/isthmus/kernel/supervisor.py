@@ -50,16 +50,7 @@ _ROUND_S: Final = 0.05
 _NAME: Final = b"isthmus-command"
 _SIGRTMIN: Final = 34
 _TOLD: Final = {_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGTERM}
-_PASSED: Final = {
-    *_TOLD,
-    _signal.SIGALRM,
-    _signal.SIGVTALRM,
-    _signal.SIGPROF,
-    _signal.SIGWINCH,
-    _signal.SIGIO,
-    _signal.SIGPWR,
-}
-_HEARD: Final = {_signal.SIGTERM, _signal.SIGCHLD, *(_SIGRTMIN + number for number in _PASSED)}
+_HEARD: Final = {_signal.SIGTERM, _signal.SIGCHLD, *range(_SIGRTMIN + 1, _signal.SIGRTMAX + 1)}
 
 
 class _Command:
