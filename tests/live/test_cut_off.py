@@ -125,6 +125,22 @@ def test_a_pair_whose_end_somebody_renamed_is_cut_off(lab: Lab, foreign: bool) -
     assert host.within("a", "ping", "-c1", "-W2", "10.1.0.1").returncode == 0
 
 
+def test_of_many_pairs_that_go_at_once_the_renamed_one_goes_too(lab: Lab) -> None:
+    """Their namespaces are somebody else's, and stay."""
+    host = lab.host
+    names = [f"s{number}" for number in range(9)]
+    host.isthmus("network", "create", "n", "--subnet", "10.1.0.0/24")
+    for name in names:
+        host.run("ip", "netns", "add", name)
+        host.isthmus("attach", "n", name)
+    name = host.ip_json("link", "show", "master", "n")[0]["ifname"]
+    host.run("sh", "-ec", f"ip link set {name} down; ip link set {name} name zz; ip link set zz up")
+    host.isthmus("network", "rm", "n", "--force")
+    wait_for(lambda: {one["ifname"] for one in host.ip_json("link")} == {"lo", "eth0"}, "the reaper")
+    for one in names:
+        assert [link["ifname"] for link in host.netns(one).ip_json("link")] == ["lo"]
+
+
 def test_a_pair_whose_end_somebody_renamed_is_mended_by_up(lab: Lab, tmp_path: Path) -> None:
     host, file = lab.host, tmp_path / "f.yaml"
     file.write_text("name: f\nnetworks: {n: {subnets: [10.1.0.0/24]}}\nnamespaces: {a: {networks: {n: {}}}}\n")

@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from isthmus.netlink.socket import Answer
     from isthmus.netlink.wire import Request
 
 __all__ = ["LinkHands"]
@@ -52,7 +53,7 @@ class LinkHands:
         # looks again, which may be long on a busy host: to read it makes it look.
         self._unseen: list[str] = []
         self._ports: dict[tuple[str, str], tuple[str, Mac]] = {}
-        self._doomed: list[str] = []
+        self._doomed: list[Bridge | Veth] = []
         self.dooms = False
         self.trashed = False
 
@@ -71,7 +72,7 @@ class LinkHands:
     def bridge(self, step: Step, item: Bridge) -> None:
         self._access.indexes.pop(item.name, None)
         if self.dooms and isinstance(step, Remove):
-            self._doomed.append(item.name)
+            self._doomed.append(item)
             return
         self.send()
         if isinstance(step, Remove):
@@ -165,17 +166,11 @@ class LinkHands:
         The kernel makes the deleter of a veth wait some 20 ms.
         """
         if self.dooms and item.netns == HOST:
-            self._doomed.append(item.name)
+            self._doomed.append(item)
             return
         self.send()
         if item.netns == HOST:
-            answer = self._access.route(HOST).ask([rtnl_link.cut_off(item.name, TRASH_GROUP)])[0]
-            if answer.errno == errno.ENODEV:
-                from isthmus.kernel.dead import cut_renamed
-
-                cut_renamed(self._access, item)
-            elif answer.errno and answer.errno not in _MISSING:
-                raise answer.error()
+            self._do_to_all([item], [rtnl_link.cut_off(item.name, TRASH_GROUP)])
             self.trashed = True
         elif self._access.is_alive(item.netns):
             _do_missing_ok(self._access, item.netns, [rtnl_link.delete(item.name)])
@@ -253,14 +248,25 @@ class LinkHands:
 
         One run of messages. A kill falls before or after: the kernel carries out all that one send brought.
         """
-        names, self._doomed = self._doomed, []
-        if not names:
+        doomed, self._doomed = self._doomed, []
+        if not doomed:
             return
         group = int.from_bytes(os.urandom(3), "big") | _DOOM_GROUPS
         marks = [
-            rtnl_link.change(0, by_name=name, subject=f"link {name}", operation="doom", group=group) for name in names
+            rtnl_link.change(0, by_name=one.name, subject=f"link {one.name}", operation="doom", group=group)
+            for one in doomed
         ]
-        _do_missing_ok(self._access, HOST, [*marks, rtnl_link.delete_group(group)])
+        self._do_to_all(doomed, [*marks, rtnl_link.delete_group(group)])
+
+    def _do_to_all(self, items: list[Bridge | Veth], requests: list[Request]) -> None:
+        """Take links away; of a pair whose end here has another name by now, what is left is cut off."""
+        answers = _do_missing_ok(self._access, HOST, requests)
+        for item, answer in zip(items, answers, strict=False):
+            if answer.errno and isinstance(item, Veth):
+                from isthmus.kernel.dead import cut_renamed
+
+                cut_renamed(self._access, item)
+                self.trashed = True
 
     def send(self) -> None:
         self._delete_doomed()
@@ -376,7 +382,9 @@ def _explained(error: KernelError | NotPermitted, place: str) -> IsthmusError:
     return error
 
 
-def _do_missing_ok(access: Access, netns: str, requests: list[Request]) -> None:
-    for answer in access.route(netns).ask(requests):
+def _do_missing_ok(access: Access, netns: str, requests: list[Request]) -> list[Answer]:
+    answers = access.route(netns).ask(requests)
+    for answer in answers:
         if answer.errno and answer.errno not in _MISSING:
             raise answer.error()
+    return answers
