@@ -229,8 +229,9 @@ def test_a_namespace_that_ends_meanwhile_and_a_name_without_one_are_passed_over(
         host,
         f"""
 import select
-from isthmus.engine import rebuild, rebuilding
-looked, ended = rebuilding.cookie, select.poll()
+from isthmus.engine import rebuild
+from isthmus.kernel import netns_locate
+looked, ended = netns_locate.cookie, select.poll()
 ended.register(os.pidfd_open({pid}))
 theirs = os.stat('/proc/{pid}/ns/net').st_ino
 def cookie(fd):
@@ -239,7 +240,7 @@ def cookie(fd):
         os.kill({pid}, 9)
         ended.poll()
     return number
-rebuilding.cookie = cookie
+netns_locate.cookie = cookie
 rebuild()
 out = bool(ended.poll(0))
 """,

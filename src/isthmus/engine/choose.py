@@ -204,9 +204,12 @@ class Chooser:
         Raises:
             InvalidInput, Refused: an address, name or MAC cannot be had.
         """
-        adopted = self._host.access.link(HOST, network.bridge) if network.adopted and before is None else None
-        if network.adopted and before is None and (adopted is None or adopted.kind != "bridge"):
-            raise Refused(f"bridge {network.bridge} of network {network.name} is gone", hint="its owner has to make it")
+        adopted = None
+        if network.adopted and before is None:
+            adopted = self._host.access.link(HOST, network.bridge)
+            if adopted is None or adopted.kind != "bridge":
+                why = f"bridge {network.bridge} of network {network.name} is gone"
+                raise Refused(why, hint="its owner has to make it")
         if wish.default_route and not network.has_exit:
             why = f"network {network.name} has no way out, so no default route leads by it"
             raise Refused(why, field="default-route")

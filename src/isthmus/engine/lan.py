@@ -134,9 +134,9 @@ def _check(host: Host, link: Link) -> None:
         raise Refused(f"link {name} is a bridge itself", hint=f"--bridge {name} makes a network on it")
     if any(os.path.exists(f"/sys/class/net/{name}/{sign}") for sign in ("wireless", "phy80211")):
         raise Refused(f"link {name} is wireless: an access point takes no frames from other MACs than its own")
-    links = [rtnl_link.decode(one) for one in host.access.route(HOST).dump(rtnl_link.all_links())]
     if link.master:
-        master = next((one.name for one in links if one.index == link.master), "another link")
+        port_of = host.access.link_at(HOST, link.master)
+        master = "another link" if port_of is None else port_of.name
         raise Refused(f"link {name} is a port of {master}", users=(master,))
     users = tuple(on_top(host.access, link, besides=_HARMLESS))
     if users:

@@ -16,10 +16,10 @@ from isthmus.converge.outlook import run_directory
 from isthmus.engine.forwarding import file_rows
 from isthmus.engine.lan import found_subnets
 from isthmus.engine.whole import check_whole
-from isthmus.errors import InvalidInput, NotFound, NotPermitted, Refused
+from isthmus.errors import Refused
 from isthmus.kernel.files import is_kept, read_file, read_text
-from isthmus.kernel.netns import Inside, boot_identity, cookie, named, open_netns, own_cookie
-from isthmus.kernel.netns_locate import candidates
+from isthmus.kernel.netns import RUN, Inside, boot_identity, own_cookie
+from isthmus.kernel.netns_locate import distinct
 from isthmus.kernel.ruleset import set_elements
 from isthmus.model.address import Address, Mac, Prefix
 from isthmus.model.host import ETC_NETNS, HOST, LIVE_GROUP, Element, File, LinkAddress, Symlink
@@ -346,27 +346,18 @@ def _mark(link: Link) -> Mark | None:
 
 def _namespaces() -> Iterator[_Inner]:
     """Yield all namespaces that have a name or a process, the host's own excepted."""
-    seen = {own_cookie()}
-    for name, path in named().items():
-        made = os.path.isdir(f"{ETC_NETNS}/{name}") and _is_kept(f"{ETC_NETNS}/{name}/hosts")
-        yield from _fresh(Namespace(id=name, path=path, made=made), seen)
-    for path in candidates():
-        yield from _fresh(Namespace(id="", path=path), seen)
+    own = own_cookie()
+    for path, fd, number in distinct():
+        if number != own:
+            yield _look_inside(_row(path, number), fd)
 
 
-def _fresh(row: Namespace, seen: set[int]) -> Iterator[_Inner]:
-    """Yield a namespace that was not seen yet; it is held meanwhile, since its last process may end at any time."""
-    try:
-        fd = open_netns(row.path)
-    except (NotFound, NotPermitted, InvalidInput):
-        return  # its process ended, it is not ours to look at, or a name without a namespace
-    try:
-        number = cookie(fd)
-        if number not in seen:
-            seen.add(number)
-            yield _look_inside(row.replace(cookie=number, id=row.id or f"netns-{number}"), fd)
-    finally:
-        os.close(fd)
+def _row(path: str, number: int) -> Namespace:
+    folder, _, name = path.rpartition("/")
+    if folder != RUN:
+        return Namespace(id=f"netns-{number}", path=path, cookie=number)
+    made = os.path.isdir(f"{ETC_NETNS}/{name}") and _is_kept(f"{ETC_NETNS}/{name}/hosts")
+    return Namespace(id=name, path=path, cookie=number, made=made)
 
 
 def _is_kept(path: str) -> bool:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Located", "candidates", "cookie_alive", "find", "locate", "locate_open"]
+__all__ = ["Located", "cookie_alive", "distinct", "find", "locate", "locate_open"]
 
 
 class Located(Value):
@@ -109,20 +109,34 @@ def find(number: int, hint_path: str = "") -> str | None:
     """
     if hint_path and _cookie_at(hint_path) == number:
         return hint_path
+    return next((path for path, _, found in distinct() if found == number), None)
+
+
+def distinct() -> Iterator[tuple[str, int, int]]:
+    """Yield a path, a descriptor and the cookie of each namespace that has a name or a process, the named ones first.
+
+    It is held until the next one is asked for: its last process may end at any time.
+    """
     seen: set[int] = set()
-    for path in candidates():
+    for path in _candidates():
         try:
             inode = os.stat(path).st_ino
         except OSError:
             continue  # a kernel thread's, or ended meanwhile
-        if inode not in seen:
-            seen.add(inode)
-            if _cookie_at(path) == number:
-                return path
-    return None
+        if inode in seen:
+            continue
+        seen.add(inode)
+        try:
+            fd = open_netns(path)
+        except (NotFound, InvalidInput, NotPermitted):
+            continue  # ended by now, a name without a namespace, or not ours to look at
+        try:
+            yield path, fd, cookie(fd)
+        finally:
+            os.close(fd)
 
 
-def candidates() -> Iterator[str]:
+def _candidates() -> Iterator[str]:
     for name in sorted(_names()):
         yield f"{RUN}/{name}"
     for pid in os.listdir("/proc"):

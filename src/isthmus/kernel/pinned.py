@@ -37,12 +37,11 @@ def read_unpinned(access: Access, bridge: str) -> PinnedMac | None:
 def _is_kept(access: Access, link: Link) -> bool:
     """Whether a bridge's MAC was set, or is that of a port."""
     folder = f"/sys/class/net/{link.name}"
-    # What is mounted on /sys may be of another namespace.
-    if read_text(f"{folder}/ifindex").strip() != str(link.index) or read_text(f"{folder}/address").strip() != str(
-        link.mac
-    ):
+    index, mac, kind = (read_text(f"{folder}/{name}").strip() for name in ("ifindex", "address", "addr_assign_type"))
+    if (index, mac) != (str(link.index), str(link.mac)):  # what is mounted on /sys may be of another namespace
         return bool(access.route(HOST).dump(rtnl_link.ports_of(link.index)))
-    return read_text(f"{folder}/addr_assign_type").strip() == _SET or bool(os.listdir(f"{folder}/brif"))
+    with os.scandir(f"{folder}/brif") as ports:
+        return kind == _SET or any(ports)
 
 
 def pin(access: Access, item: PinnedMac) -> None:

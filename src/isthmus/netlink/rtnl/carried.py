@@ -20,6 +20,7 @@ from isthmus.netlink.wire import (
     attribute_list,
     attributes,
     decoder,
+    nested,
     text,
 )
 
@@ -93,7 +94,6 @@ NDA_DST: Final = 1
 _NDA_IFINDEX: Final = 8
 NHA_ID, NHA_OIF = 1, 5
 _NHA_ENCAP: Final = 8
-_NLA_F_NESTED: Final = 1 << 15
 _NHA_KEPT: Final = frozenset({1, 4, 5, 6, 7, 8})  # id, blackhole, oif, gateway, encap type, encap
 _SET: Final = NLM_F_CREATE | NLM_F_REPLACE
 
@@ -358,7 +358,7 @@ def _nexthop(payload: bytes, index: int) -> Request:
             parts.append(attr_u32(NHA_OIF, index))
         elif kind in _NHA_KEPT:
             # The kernel sends it without the flag, and takes it with the flag alone (net/ipv4/nexthop.c).
-            parts.append(attr(kind | _NLA_F_NESTED if kind == _NHA_ENCAP else kind, data))
+            parts.append(nested(kind, data) if kind == _NHA_ENCAP else attr(kind, data))
     return Request(_RTM_NEWNEXTHOP, _SET, b"".join(parts), "move", "next hop")
 
 

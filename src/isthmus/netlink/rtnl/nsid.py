@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 __all__ = ["decode", "number_of"]
 
 _RTM_GETNSID: Final = 90
-_NETNSA_NSID, _NETNSA_FD = 1, 3
+_NETNSA_NSID, _NETNSA_PID = 1, 2
 _HEAD: Final = 4  # struct rtgenmsg, padded
 
 
-def number_of(fd: int) -> Request:
-    """Ask for the number of the namespace that a descriptor is open on."""
-    return Request(_RTM_GETNSID, 0, bytes(_HEAD) + attr_u32(_NETNSA_FD, fd), "read", "namespace number")
+def number_of(pid: int) -> Request:
+    """Ask for the number of the namespace that a process is in."""
+    return Request(_RTM_GETNSID, 0, bytes(_HEAD) + attr_u32(_NETNSA_PID, pid), "read", "namespace number")
 
 
 @decoder

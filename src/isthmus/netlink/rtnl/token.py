@@ -5,7 +5,7 @@ Source: linux/if_link.h, IFLA_INET6_TOKEN in IFLA_AF_SPEC.
 
 from __future__ import annotations
 
-from isthmus.model.address import IPV6, Address
+from isthmus.model.address import Address
 from isthmus.netlink.wire import decoder, pick
 
 TYPE_CHECKING = False
@@ -26,4 +26,4 @@ def decode(payload: bytes) -> Address | None:
     families = pick(payload, frozenset({_IFLA_AF_SPEC}), _HEAD).get(_IFLA_AF_SPEC, b"")
     ipv6 = pick(families, frozenset({_AF_INET6})).get(_AF_INET6, b"")
     token = pick(ipv6, frozenset({_IFLA_INET6_TOKEN})).get(_IFLA_INET6_TOKEN, b"")
-    return Address(family=IPV6, number=int.from_bytes(token, "big")) if any(token) else None
+    return Address.decode(token) if any(token) else None
